@@ -1,0 +1,64 @@
+"""What a model must offer: two small protocols that the tiny world and the host both fill."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from .attention import AttentionRule
+from .layers import LayerId
+
+
+@dataclass(frozen=True)
+class Text:
+    """Encoded prompts, one row each.
+
+    hidden  [rows t c], what cross-attention reads
+    pooled  [rows p] or None, for families that have a pooled vector
+    """
+
+    hidden: Tensor
+    pooled: Tensor | None = None
+
+
+class TokenEncoder(Protocol):
+    """One text encoder's vocabulary and tables. Token ids are without begin and end marks."""
+
+    width: int
+    length: int  # slots in all, begin and end marks included (77)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Ids of the words, no begin or end mark, no padding."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Rows of the token table, without positions: [...] -> [... c]."""
+
+    def frame(self, ids: Sequence[int]) -> Tensor:
+        """[length] ids with begin mark, end mark and padding; raises PromptTooLong."""
+
+    def positions(self) -> Tensor:
+        """The position table, [length c]."""
+
+
+class Model(Protocol):
+    """A text-to-image model: encodes text, removes noise.
+
+    Noise is in the variance-exploding scale: x = x0 + sigma * noise.
+    """
+
+    family: str
+    layers: Sequence[LayerId]  # every cross-attention layer, in the order of the forward pass
+    encoders: Mapping[str, TokenEncoder]  # "clip_l", and "clip_g" where there are two
+
+    def encode(self, embeds: Mapping[str, Tensor], ends: Mapping[str, Tensor]) -> Text:
+        """Text from framed token rows, positions not yet added.
+
+        embeds  per encoder [rows length c]
+        ends    per encoder [rows], slot of the end mark
+        """
+
+    def denoise(self, x: Tensor, sigma: Tensor, text: Text, rule: AttentionRule | None = None) -> Tensor:
+        """The clean latent's estimate x0 [rows c h w] from x at sigma [rows]; rule acts in every cross-attention."""

@@ -1,0 +1,1 @@
+"""The small world: a complete text-to-image model that anyone can run."""
