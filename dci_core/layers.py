@@ -15,4 +15,4 @@ class LayerId(NamedTuple):
 
     stage: str
     block: int
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a layer
