@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import torch
 from einops import rearrange
@@ -17,6 +16,7 @@ from torch.nn.functional import interpolate
 
 from .attention import AttentionCall, AttentionRule
 from .errors import BadModel
+from .indices import indices_on
 from .layers import LayerId
 from .tokens import PairTokens, TokenSet
 
@@ -188,10 +188,3 @@ def span_map(tokens: TokenSet, sharpness: float, device: torch.device) -> Callab
         return token_mass(attention_probabilities(q, k[:, : tokens.length], call.heads), real, span, sharpness)
 
     return measure
-
-
-@lru_cache(maxsize=256)
-def indices_on(indices: tuple[int, ...], device: torch.device) -> Tensor:
-    """An index tensor, made once per device: a copy to an accelerator at every step would stall it."""
-    with torch.inference_mode(False):  # else a later backward pass could not save it
-        return torch.tensor(indices, dtype=torch.long, device=device)

@@ -5,7 +5,6 @@ Source: Jin et al., ECCV 2024 (arXiv 2412.04831); the window and the guidance mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,27 +14,14 @@ from torch import Tensor
 
 from .attention import AttentionRule
 from .branches import DciSettings, plan_rows
-from .dbim import dbim_rule, indices_on
+from .dbim import dbim_rule
 from .errors import BadSettings
 from .families import find_family
 from .layers import LayerId
 from .model import Model, Text
+from .prompts import Prompts, tile_text
 from .samplers import Denoiser
 from .schedule import is_open, sd_schedule, window_threshold
-from .tokens import PairTokens
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """Encoded prompts of one run, one row each; the last two only where there is a dual branch.
-
-    tokens  where the concept and the auxiliary noun stand in theirs
-    """
-
-    concept: Text
-    empty: Text
-    auxiliary: Text | None = None
-    tokens: PairTokens | None = None
 
 
 @dataclass(frozen=True)
@@ -45,14 +31,6 @@ class WeightMap:
     layer: LayerId
     sigma: float
     weights: Tensor
-
-
-def tile_text(texts: Sequence[Text], rows: Sequence[int]) -> Text:
-    """One row of text for each row of a batch: rows[i] says which of the one-row texts."""
-    chosen = indices_on(tuple(rows), texts[0].hidden.device)
-    hidden = torch.cat([text.hidden for text in texts]).index_select(0, chosen)
-    pooled = [text.pooled for text in texts if text.pooled is not None]
-    return Text(hidden, torch.cat(pooled).index_select(0, chosen) if pooled else None)
 
 
 def denoise_at(model: Model, x: Tensor, sigma: float, text: Text, rule: AttentionRule | None = None) -> Tensor:
