@@ -11,8 +11,8 @@ from torch import Tensor
 from .errors import SpanNotFound
 from .indices import indices_on
 from .model import Model, Text, TokenEncoder
+from .tokens import PLACEHOLDER
 
-PLACE = "{concept}"
 ENCODE_ROWS = 16  # captions in one call of the text encoder
 
 
@@ -30,13 +30,13 @@ class Caption:
 
 def read_caption(text: str) -> Caption:
     """The caption's two halves; raises SpanNotFound unless `{concept}` stands in it once."""
-    if text.count(PLACE) != 1:
+    if text.count(PLACEHOLDER) != 1:
         raise SpanNotFound(
-            f'the caption "{text}" has {text.count(PLACE)} places for the concept',
-            f"{PLACE} once was expected",
-            f"write {PLACE} where the concept should stand",
+            f'the caption "{text}" has {text.count(PLACEHOLDER)} places for the concept',
+            f"{PLACEHOLDER} once was expected",
+            f"write {PLACEHOLDER} where the concept should stand",
         )
-    before, after = text.split(PLACE)
+    before, after = text.split(PLACEHOLDER)
     return Caption(before, after)
 
 
