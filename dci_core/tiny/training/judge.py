@@ -66,7 +66,9 @@ def through_codec(pictures: Bytes, folder: Path) -> None:
     codec.load_state_dict(load_file(folder / "codec.safetensors"))
     codec = codec.eval().to(memory_format=torch.channels_last)
     for index in np.ndindex(pictures.shape[:2]):
-        batch = torch.from_numpy(pictures[index]).permute(0, 3, 1, 2).to(memory_format=torch.channels_last).float() / 255
+        batch = (
+            torch.from_numpy(pictures[index]).permute(0, 3, 1, 2).to(memory_format=torch.channels_last).float() / 255
+        )
         latents = codec.encode(batch)
         result = codec.decode(latents + 0.1 * torch.rand(1) * torch.randn_like(latents))
         pictures[index] = (result * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
@@ -109,7 +111,10 @@ def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> Judge:
         hits = [(logits[q].argmax(1) == right[:, i]).float().mean() for i, q in enumerate(QUESTIONS)]
         owner = torch.arange(batch).repeat_interleave(VIEWS_AT_ONCE)
         contrast = same_individual_loss(identity, owner)
-        return torch.stack(questions).sum() + contrast, {"right": float(torch.stack(hits).mean()), "contrast": float(contrast)}
+        return torch.stack(questions).sum() + contrast, {
+            "right": float(torch.stack(hits).mean()),
+            "contrast": float(contrast),
+        }
 
     report("judge", run_stage("judge", judge, loss_of, stage, folder), stage.steps)
     judge.load_state_dict(averaged("judge", folder))
