@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, distributed, nn
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ class Stage:
 
     steps      of the whole schedule, over all runs
     minutes    after which this run stops with a checkpoint
+    begin_from weights (safetensors) that a run without checkpoint begins with
     lr         learning rate after warm_up steps, falling in a line to a fiftieth over the last 30%
     """
 
@@ -31,6 +33,7 @@ class Stage:
     weight_decay: float = 0.01
     seed: int = 1
     save_every: int = 500
+    begin_from: Path | None = None
 
 
 def learning_rate(step: int, stage: Stage) -> float:
@@ -87,6 +90,8 @@ def run_stage(
     optimiser = torch.optim.AdamW(
         parameters, lr=stage.lr, weight_decay=stage.weight_decay, betas=(0.9, 0.99), fused=True
     )
+    if stage.begin_from is not None:
+        model.load_state_dict({key: value.float() for key, value in load_file(stage.begin_from).items()})
     average = {key: value.detach().clone() for key, value in model.state_dict().items()}
     step = 0
     if file.exists():
