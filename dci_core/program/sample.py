@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from ..errors import BadSettings
 from ..families import find_family
 from ..layers import LayerMask
 from ..sample import SampleSettings
-from ..samplers import find_sampler
+from ..samplers import find_sampler, refuse_eta
 from ..schedule import sd_schedule, spaced_sigmas, window_threshold
 from ..tiny.defaults import TINY_DCI, TINY_SAMPLE
 from .choices import chosen
@@ -54,6 +55,11 @@ def read_settings(options: Namespace) -> SampleSettings:
     settings = chosen(TINY_SAMPLE, options)
     spaced_sigmas(settings.spacing, settings.num_steps)
     find_sampler(settings.sampler)
+    for name, value in (("CFG", settings.cfg), ("concept strength", options.concept_strength)):
+        if not math.isfinite(value):
+            raise BadSettings(f"the {name} is {value}", "a number was expected", "change it")
+    if settings.eta != 0 and settings.sampler != "ddim":
+        refuse_eta(settings.sampler, settings.eta)
     return settings
 
 

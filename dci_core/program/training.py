@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch.linalg import LinAlgError
+
 from ..checkpoint import load_state, save_state
 from ..concept import Concept, make_concept
 from ..concept_file import save_concept
-from ..errors import BadSettings, NotSaved, PackError, TrainingDiverged
+from ..errors import BadConcept, BadSettings, NotSaved, PackError, TrainingDiverged
 from ..ico import StepReport, train_steps
 from ..ico_settings import IcoSettings
 from ..pictures import Picture
@@ -126,11 +128,14 @@ def show(bar: Bar, report: StepReport, state: TrainState) -> None:
 def with_rescue(error: TrainingDiverged, house: House, state: TrainState, course: Course) -> PackError:
     """The error, with where the concept as it was before the bad step stands; nothing stands there at step 0."""
     course.kept.unlink(missing_ok=True)
-    if state.step == 0:
-        return TrainingDiverged(error.came, error.expected, "lower the learning rate")
     rescued = course.out.with_name(f"{course.out.stem}-step{state.step}{course.out.suffix}")
-    concept = make_concept(state, trigger=course.trigger, rank=course.rank, base_hash=house.base_hash)
-    save_concept(concept, rescued)
+    try:
+        if state.step == 0:
+            raise BadConcept("nothing has been learned", "a finished step was expected", "lower the learning rate")
+        concept = make_concept(state, trigger=course.trigger, rank=course.rank, base_hash=house.base_hash)
+        save_concept(concept, rescued)
+    except (BadConcept, NotSaved, LinAlgError):  # it had run away before it was noticed
+        return TrainingDiverged(error.came, error.expected, "lower the learning rate")
     return TrainingDiverged(
         error.came, error.expected, f'lower the learning rate; the concept as it was before stands in "{rescued.name}"'
     )
