@@ -69,5 +69,5 @@ def _encode(model: Model, captions: Sequence[str]) -> Text:
     for name, encoder in model.encoders.items():
         ids = [tokenize(encoder, caption) for caption in captions]
         embeds[name] = encoder.embed(torch.stack([encoder.frame(row) for row in ids]))
-        ends[name] = torch.tensor([len(row) + 1 for row in ids])
+        ends[name] = torch.tensor([len(row) + 1 for row in ids], device=embeds[name].device)
     return model.encode(embeds, ends)
