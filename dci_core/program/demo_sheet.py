@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..tokens import PLACEHOLDER
-from .paper import FAINT, GAP, INK, LINE, PAPER, Pen, ramp, to_image, to_map
+from .paper import FAINT, GAP, LINE, PAPER, Pen, ramp, to_image, to_map
 
 SIDE, MARGIN, TEXT, SPACE = 136, 28, 190, 26  # pixels: a picture, the edge, the prompt's column, between columns
 NOTE = 38  # below each picture, two lines
@@ -161,6 +161,6 @@ def draw_foot(sheet: Sheet, y: int) -> None:
     pen.write((sheet.maps + width, y + 38), "the concept", 13, FAINT, "ra")
     words = (
         "Below each picture stands what a separate small network, the judge, finds in it. Likeness: 0 is another "
-        "object of the same kind, 1 the concept itself. Then whether the asked place and the asked second object are there."
+        "object of the same kind, 1 the concept itself. Then whether the asked place and second object are there."
     )
     pen.wrap((MARGIN, y + 14), words, sheet.auxiliary - MARGIN - SPACE, 13, FAINT)
