@@ -35,7 +35,7 @@ from .house import House
 from .places import check_out, save_image
 from .sampling import Drawn, draw, pair_prompts, plain_prompts, with_concept
 from .scores import Scores, interval
-from .training import Course, encode, learn, start
+from .training import Course, Stopped, encode, learn, start
 from .world import write_references
 
 THING = CONCEPTS[0]
@@ -78,8 +78,12 @@ def demo(options: Namespace, console: Console) -> int:
         folder = sheet.with_name(f"{sheet.stem}-pictures")
         references = write_and_read(folder)
         scale = scale_for(house.judge, THING, KIND)
-        with clock.time("train"):
-            concept = train(house, references, settings, sheet, console)
+        try:
+            with clock.time("train"):
+                concept = train(house, references, settings, sheet, console)
+        except Stopped as stopped:
+            stopped.kept.unlink(missing_ok=True)
+            raise KeyboardInterrupt from stopped
         shots = draw_all(house, concept, scale, clock, console)
         numbers = measure(shots)
     seconds = {part: round(passed, 1) for part, passed in clock.seconds.items()}

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch.linalg import LinAlgError
-
 from ..checkpoint import load_state, save_state
 from ..concept import Concept, make_concept
 from ..concept_file import save_concept
@@ -134,7 +132,7 @@ def with_rescue(error: TrainingDiverged, house: House, state: TrainState, course
             raise BadConcept("nothing has been learned", "a finished step was expected", "lower the learning rate")
         concept = make_concept(state, trigger=course.trigger, rank=course.rank, base_hash=house.base_hash)
         save_concept(concept, rescued)
-    except (BadConcept, NotSaved, LinAlgError):  # it had run away before it was noticed
+    except (BadConcept, NotSaved, RuntimeError):  # it had run away before it was noticed
         return TrainingDiverged(error.came, error.expected, "lower the learning rate")
     return TrainingDiverged(
         error.came, error.expected, f'lower the learning rate; the concept as it was before stands in "{rescued.name}"'
