@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -333,6 +334,14 @@ def test_an_output_that_cannot_be_written_is_found_out_before_training(
     (tmp_path / "c.safetensors").mkdir()
     assert main(train_words(weights, images, tmp_path / "c.safetensors")) == 2
     assert "is a folder" in sentence(capsys)
+
+
+def test_a_full_disk_is_found_out_before_training(
+    weights: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    assert main(train_words(weights, images, tmp_path / "c.safetensors")) == 2
+    assert "MB are free" in sentence(capsys) and list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_weight_file_gets_one_sentence(
