@@ -1,4 +1,4 @@
-"""Noise of the two branches: the concept's rows see what the plain run would see, the auxiliary's have a stream of their own."""
+"""Noise of the two branches: the concept's rows see what the plain run sees, the auxiliary's have their own stream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rows import concept_of, paired
+from ...dci_core.branches import pair, unpair
 
 NoiseSampler = Callable[[Any, Any], Tensor]
 ON_DEVICE = "_gpu"  # the host's suffix for SDE samplers that draw on the accelerator
@@ -28,7 +28,7 @@ def start_noise(noise: Tensor, seed: int) -> Tensor:
 def with_branch_noise(sampler: Any, auxiliary_seed: int) -> Any:
     """A copy of a host sampler that draws its later noise for each branch apart; others are returned as they are.
 
-    Only samplers that accept a `noise_sampler` can be told. Those that draw inside (s_churn) keep one stream for all rows.
+    Only those that accept a `noise_sampler` can be told; what draws inside (s_churn) keeps one stream for all rows.
     """
     function = getattr(sampler, "sampler_function", None)
     if function is None or "noise_sampler" not in inspect.signature(function).parameters:
@@ -44,10 +44,14 @@ def drawing_apart(function: Callable[..., Tensor], auxiliary_seed: int) -> Calla
     """The sampler function, given a noise sampler over both branches."""
 
     def sample(model: Any, x: Tensor, sigmas: Tensor, **kwargs: Any) -> Tensor:
+        kwargs.pop("noise_sampler", None)
         seed = (kwargs.get("extra_args") or {}).get("seed")
-        half = concept_of(x)
+        half, _ = unpair(x)
         mine, other = (noise_like(function, half, sigmas, number) for number in (seed, auxiliary_seed))
-        both: NoiseSampler = lambda sigma, sigma_next: paired(mine(sigma, sigma_next), other(sigma, sigma_next))  # noqa: E731
+
+        def both(sigma: Any, sigma_next: Any) -> Tensor:
+            return pair(mine(sigma, sigma_next), other(sigma, sigma_next))
+
         return function(model, x, sigmas, noise_sampler=both, **kwargs)
 
     sample.__name__ = getattr(function, "__name__", "sample")

@@ -16,7 +16,7 @@ CONTEXT = "ico_dci_context"  # private key: the text of this block call, put the
 
 
 def cross_attention_layers(model: Any) -> tuple[LayerId, ...]:
-    """Every text cross-attention of a U-Net patcher, numbered as the host numbers its blocks, in the forward's order."""
+    """Every text cross-attention of a U-Net patcher, numbered as the host does, in the order of the forward pass."""
     from comfy.ldm.modules.attention import BasicTransformerBlock
 
     network = model.model.diffusion_model

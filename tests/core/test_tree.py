@@ -47,7 +47,18 @@ def relative_targets(path: Path) -> Iterator[Path]:
 
 def lint(code: str, as_file: str) -> str:
     """What ruff's import boundary says about code that stood in as_file."""
-    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "TID251", "--stdin-filename", as_file, "-"]
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--no-cache",
+        "--select",
+        "TID251",
+        "--stdin-filename",
+        as_file,
+        "-",
+    ]
     return subprocess.run(command, input=code, cwd=ROOT, capture_output=True, text=True, check=False).stdout
 
 

@@ -1,0 +1,80 @@
+"""What the patched model is told, and what it writes down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ...dci_core.branches import DciSettings
+from ...dci_core.dbim import DbimSettings
+from ...dci_core.layers import LayerId, LayerMask
+from ...dci_core.tokens import PairTokens
+
+MARK = "ico_dci_plan"  # option of a conditioning that belongs to a plan
+
+
+@dataclass(frozen=True, eq=False)
+class DciPlan:
+    """What the dual branch needs of a prompt pair, apart from the concept's own conditioning.
+
+    mark     ties the plan to its conditioning
+    hidden   [1 t c], the auxiliary prompt's text
+    pooled   [1 p] or None
+    tokens   where the concept and the auxiliary noun stand
+    texts    the two prompts as written
+    """
+
+    mark: str
+    hidden: Tensor
+    pooled: Tensor | None
+    tokens: PairTokens
+    texts: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True, eq=False)
+class DbimLayers:
+    """Which layers integrate, and where: the layer text and an optional region [h w] or [b h w] in 0..1."""
+
+    mask: LayerMask = field(default_factory=LayerMask)
+    region: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class DciPatch:
+    """Everything that Apply DCI puts on a model.
+
+    settings  the user's
+    dbim      the same for the model's family
+    hints     which branch ControlNet's hints reach: both, concept or auxiliary
+    """
+
+    plan: DciPlan
+    settings: DciSettings
+    dbim: DbimSettings
+    hints: str = "both"
+
+
+@dataclass(eq=False)
+class DbimRecord:
+    """What the last run of a patched model did; filled while it samples.
+
+    weights    (sigma, layer) -> share of the concept branch [b h w], mean over heads
+    auxiliary  the auxiliary branch's last latent [b c h w], or None
+    """
+
+    weights: dict[tuple[float, LayerId], Tensor] = field(default_factory=dict)
+    auxiliary: Tensor | None = None
+
+    def clear(self) -> None:
+        """Forgets the run before."""
+        self.weights.clear()
+        self.auxiliary = None
+
+    def see(self, sigma: float, layer: LayerId, weights: Tensor, grid: tuple[int, int]) -> None:
+        """Keeps one layer's weights [b heads n] at one noise level."""
+        self.weights[sigma, layer] = weights.detach().mean(dim=1).unflatten(1, grid)
+
+    def settle(self) -> None:
+        """Moves what was seen off the accelerator."""
+        self.weights = {key: value.float().cpu() for key, value in self.weights.items()}

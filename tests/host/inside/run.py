@@ -1,0 +1,67 @@
+"""Runs checks inside a host: run.py HOST PACK MODULE CHECK... Prints one line `RESULT [name, trouble or null]` each."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def start_host(host: str) -> None:
+    """The host's modules on a CPU, without its server."""
+    sys.path[:] = [host, *(entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).parent)]
+    sys.argv = [sys.argv[0], "--cpu"]
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+
+
+def load_pack(pack: str) -> str:
+    """Loads the pack as the host does and returns the name that the host gives its module."""
+    import nodes
+
+    if not asyncio.run(nodes.load_custom_node(pack)):
+        raise RuntimeError("the host could not load the pack; its log says why")
+    return pack.replace(".", "_x_")
+
+
+class Pack:
+    """Modules of the pack, under the name that the host gave it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __getitem__(self, module: str) -> ModuleType:
+        return importlib.import_module(f"{self.name}.{module}")
+
+
+def main(host: str, pack: str, module: str, *names: str) -> None:
+    """Runs the named checks of one module."""
+    start_host(host)
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    sys.path.append(str(Path(__file__).parent))
+    import lab
+
+    lab.PACK = Pack(load_pack(pack))
+    checks: Any = importlib.import_module(module)
+    for name in names:
+        try:
+            with torch.inference_mode():
+                getattr(checks, name)()
+            trouble = None
+        except BaseException:
+            trouble = traceback.format_exc()
+        print("RESULT", json.dumps([name, trouble]), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
