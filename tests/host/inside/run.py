@@ -50,6 +50,7 @@ def main(host: str, pack: str, module: str, *names: str) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     sys.path.append(str(Path(__file__).parent))
     import lab
+    import marks
 
     lab.PACK = Pack(load_pack(pack))
     checks: Any = importlib.import_module(module)
@@ -58,6 +59,8 @@ def main(host: str, pack: str, module: str, *names: str) -> None:
             with torch.inference_mode():
                 getattr(checks, name)()
             trouble = None
+        except marks.Absent as absence:
+            trouble = f"ABSENT {absence}"
         except BaseException:
             trouble = traceback.format_exc()
         print("RESULT", json.dumps([name, trouble]), flush=True)
