@@ -18,6 +18,7 @@ setup: $(READY) ## make .venv and install what the rest needs
 
 $(READY): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python 3.10 or newer was found; install one or name it: make PYTHON=python3.12"; exit 1; }
+	@echo "setting up .venv; the first time this takes a few minutes"
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv || $(MAKE) --no-print-directory venv-by-pip
 	$(BIN)/pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -e ".[dev]"
 	@touch $@

@@ -83,14 +83,14 @@ def attention_probabilities(q: Tensor, k: Tensor, heads: int) -> Tensor:
         return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(dim=-1)
 
 
-def token_mass(probabilities: Tensor, tokens: TokenSet, sharpness: float = TOKEN_SHARPNESS) -> Tensor:
+def token_mass(probabilities: Tensor, real: Tensor, span: Tensor, sharpness: float = TOKEN_SHARPNESS) -> Tensor:
     """Share of attention that falls on the span, [b heads n], in 0..1.
 
     probabilities  [b heads n t]; their softmax over the real words is taken once more (of probabilities, not logits)
+    real           [words] slots of the prompt's words among t
+    span           [..] which of those words are looked for
     """
-    device = probabilities.device
-    words = probabilities.index_select(-1, indices_on(tokens.real, device))
-    return (sharpness * words).softmax(dim=-1).index_select(-1, indices_on(tokens.span_in_real, device)).sum(dim=-1)
+    return (sharpness * probabilities.index_select(-1, real)).softmax(dim=-1).index_select(-1, span).sum(dim=-1)
 
 
 def branch_weights(
@@ -135,22 +135,43 @@ def region_on(region: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def dbim_rule(
-    settings: DbimSettings, rows: BranchRows, tokens: PairTokens, observe: ObserveWeights | None = None
+    settings: DbimSettings,
+    rows: BranchRows,
+    tokens: PairTokens,
+    device: torch.device,
+    observe: ObserveWeights | None = None,
 ) -> AttentionRule:
     """A rule that integrates the auxiliary rows into the concept rows; every other row stays bit for bit.
 
+    device   where the calls will be; all indices are put there now, so that the rule itself can be compiled
     observe  sees the weights of each integrated layer; nothing is spent when it is None
     """
+    concept, auxiliary = indices_on(rows.concept, device), indices_on(rows.auxiliary, device)
+    concept_map = span_map(tokens.concept, settings.token_sharpness, device)
+    noun_map = span_map(tokens.auxiliary, settings.token_sharpness, device)
+
+    def weigh(call: AttentionCall) -> Tensor:
+        if settings.fixed_weight is not None:
+            wide = torch.promote_types(call.q.dtype, torch.float32)
+            shape = (len(rows.concept), call.heads, call.q.shape[1])
+            return torch.full(shape, settings.fixed_weight, dtype=wide, device=device)
+        noun = noun_map(call, auxiliary)
+        return branch_weights(
+            concept_map(call, concept),
+            noun if settings.inverts_noun else 1 - noun,
+            settings.strength,
+            gain=settings.gain_at(call.layer, call.q.shape[1]),
+            sharpness=settings.spatial_sharpness,
+        )
 
     def rule(call: AttentionCall) -> Tensor:
         out = call.plain()
         share = settings.shares.get(call.layer, 0.0)
         if share == 0 or not rows.concept:
             return out
-        weights = measured_weights(call, settings, rows, tokens)
+        weights = weigh(call)
         if observe is not None:
             observe(call.layer, weights, call.grid)
-        concept, auxiliary = (indices_on(part, out.device) for part in (rows.concept, rows.auxiliary))
         where = share if settings.region is None else share * region_on(settings.region.to(weights), call.grid)
         mixed = integrate(out.index_select(0, concept), out.index_select(0, auxiliary), weights, where)
         return out.index_copy(0, concept, mixed)
@@ -158,27 +179,19 @@ def dbim_rule(
     return rule
 
 
-def measured_weights(call: AttentionCall, settings: DbimSettings, rows: BranchRows, tokens: PairTokens) -> Tensor:
-    """Share of the concept branch in one call, [b heads n], from the queries and keys of the two branches' rows."""
-    if settings.fixed_weight is not None:
-        wide = torch.promote_types(call.q.dtype, torch.float32)
-        shape = (len(rows.concept), call.heads, call.q.shape[1])
-        return torch.full(shape, settings.fixed_weight, dtype=wide, device=call.q.device)
-    both = indices_on(rows.concept + rows.auxiliary, call.q.device)
-    maps = attention_probabilities(call.q.index_select(0, both), call.k.index_select(0, both), call.heads)
-    concept, auxiliary = maps.chunk(2)  # [b heads n t]
-    noun = token_mass(auxiliary, tokens.auxiliary, settings.token_sharpness)
-    return branch_weights(
-        token_mass(concept, tokens.concept, settings.token_sharpness),
-        noun if settings.inverts_noun else 1 - noun,
-        settings.strength,
-        gain=settings.gain_at(call.layer, call.q.shape[1]),
-        sharpness=settings.spatial_sharpness,
-    )
+def span_map(tokens: TokenSet, sharpness: float, device: torch.device) -> Callable[[AttentionCall, Tensor], Tensor]:
+    """A function (call, rows) -> share of attention that falls on the span in those rows, [b heads n]."""
+    real, span = indices_on(tokens.real, device), indices_on(tokens.span_in_real, device)
+
+    def measure(call: AttentionCall, rows: Tensor) -> Tensor:
+        q, k = call.q.index_select(0, rows), call.k.index_select(0, rows)
+        return token_mass(attention_probabilities(q, k[:, : tokens.length], call.heads), real, span, sharpness)
+
+    return measure
 
 
 @lru_cache(maxsize=256)
 def indices_on(indices: tuple[int, ...], device: torch.device) -> Tensor:
-    """An index tensor, made once per device: a copy to an accelerator at every call would stall it."""
+    """An index tensor, made once per device: a copy to an accelerator at every step would stall it."""
     with torch.inference_mode(False):  # else a later backward pass could not save it
         return torch.tensor(indices, dtype=torch.long, device=device)

@@ -1,7 +1,7 @@
 """Keeps pytest away from the pack's own `__init__.py`, which only the host can import.
 
-The checkout is at once a ComfyUI pack and the folder that pytest starts from, so pytest takes it for a Python package and
-would import it. A collection hook in a conftest below the root is not asked about the root, hence a plugin of its own.
+The checkout is at once a ComfyUI pack and the folder that pytest starts from, so pytest takes it for a Python package
+and would import it. Hooks of a conftest below the root are not asked about the root, hence a plugin of its own.
 """
 
 from __future__ import annotations

@@ -62,6 +62,7 @@ class Vector:
             settings,
             BranchRows(self.block("concept"), self.block("aux")),
             PairTokens(self.tokens("concept"), self.tokens("auxiliary")),
+            torch.device("cpu"),
             observe=lambda layer, weights, grid: seen.append(weights),
         )
         q, k, v = (self.tensors[name].to(dtype) for name in "qkv")

@@ -15,6 +15,7 @@ MOST_LINES = 350
 HOST_MODULES = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "nodes", "server")
 LAYERS = ("dci_core", "nodes/host", "nodes", "")  # imports point to the left only
 
+RUFF = [sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "TID251"]
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 import dci_core
@@ -47,18 +48,7 @@ def relative_targets(path: Path) -> Iterator[Path]:
 
 def lint(code: str, as_file: str) -> str:
     """What ruff's import boundary says about code that stood in as_file."""
-    command = [
-        sys.executable,
-        "-m",
-        "ruff",
-        "check",
-        "--no-cache",
-        "--select",
-        "TID251",
-        "--stdin-filename",
-        as_file,
-        "-",
-    ]
+    command = [*RUFF, "--stdin-filename", as_file, "-"]
     return subprocess.run(command, input=code, cwd=ROOT, capture_output=True, text=True, check=False).stdout
 
 

@@ -1,0 +1,103 @@
+"""A small CLIP text encoder; parameter names as in the public CLIP checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+
+@dataclass(frozen=True)
+class TextParams:
+    """Sizes of the text encoder; defaults are the tiny world's."""
+
+    entries: int
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    length: int = 77
+
+
+class SelfAttention(nn.Module):
+    """Causal multi-head attention."""
+
+    def __init__(self, params: TextParams) -> None:
+        super().__init__()
+        self.heads = params.heads
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            setattr(self, name, nn.Linear(params.width, params.width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            rearrange(proj(x), "b t (heads d) -> b heads t d", heads=self.heads)
+            for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        out = scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out_proj(rearrange(out, "b heads t d -> b t (heads d)"))  # type: ignore[no-any-return]
+
+
+class Mlp(nn.Module):
+    """Two linear maps around CLIP's quick GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.fc1(x)
+        return self.fc2(h * torch.sigmoid(1.702 * h))  # type: ignore[no-any-return]
+
+
+class Layer(nn.Module):
+    """Attention and MLP, each after a norm."""
+
+    def __init__(self, params: TextParams) -> None:
+        super().__init__()
+        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(params.width), nn.LayerNorm(params.width)
+        self.self_attn, self.mlp = SelfAttention(params), Mlp(params.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
+
+
+class Embeddings(nn.Module):
+    """The token table and the position table."""
+
+    def __init__(self, params: TextParams) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(params.entries, params.width)
+        self.position_embedding = nn.Embedding(params.length, params.width)
+        nn.init.normal_(self.token_embedding.weight, std=0.02 * 4)
+        nn.init.normal_(self.position_embedding.weight, std=0.02)
+
+
+class Encoder(nn.Module):
+    """The stack of layers."""
+
+    def __init__(self, params: TextParams) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([Layer(params) for _ in range(params.layers)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class TextEncoder(nn.Module):
+    """Causal transformer over framed token rows."""
+
+    def __init__(self, params: TextParams) -> None:
+        super().__init__()
+        self.params = params
+        self.embeddings, self.encoder = Embeddings(params), Encoder(params)
+        self.final_layer_norm = nn.LayerNorm(params.width)
+
+    def forward(self, embeds: Tensor) -> Tensor:
+        """Hidden states [rows t c] of token rows [rows t c] without positions."""
+        positions = self.embeddings.position_embedding.weight[: embeds.shape[1]]
+        return self.final_layer_norm(self.encoder(embeds + positions))  # type: ignore[no-any-return]

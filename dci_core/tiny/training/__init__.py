@@ -1,0 +1,1 @@
+"""How the small world's weights were made: one script a part, each resumable."""
