@@ -125,9 +125,7 @@ def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
         parts = chosen_rows([x, t, c_concat, c_crossattn, hints, kwargs], plan)
         options = options_for(options, plan)
         if plan.branches.concept:
-            rule = dbim_rule(
-                patch.dbim, plan.branches, patch.plan.tokens, lambda layer, w, grid: record.see(sigma, layer, w, grid)
-            )
+            rule = dbim_rule(patch.dbim, plan.branches, patch.plan.tokens, x.device, record.at(sigma))
             options = with_rule(options, [layer for layer, share in patch.dbim.shares.items() if share], rule)
         return plan.fill(x, executor(*parts[:5], options, **parts[5]))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ...dci_core.branches import DciSettings
-from ...dci_core.dbim import DbimSettings
+from ...dci_core.dbim import DbimSettings, ObserveWeights
 from ...dci_core.layers import LayerId, LayerMask
 from ...dci_core.tokens import PairTokens
 
@@ -71,9 +71,13 @@ class DbimRecord:
         self.weights.clear()
         self.auxiliary = None
 
-    def see(self, sigma: float, layer: LayerId, weights: Tensor, grid: tuple[int, int]) -> None:
-        """Keeps one layer's weights [b heads n] at one noise level."""
-        self.weights[sigma, layer] = weights.detach().mean(dim=1).unflatten(1, grid)
+    def at(self, sigma: float) -> ObserveWeights:
+        """What keeps each layer's weights [b heads n] at this noise level."""
+
+        def see(layer: LayerId, weights: Tensor, grid: tuple[int, int]) -> None:
+            self.weights[sigma, layer] = weights.detach().mean(dim=1).unflatten(1, grid)
+
+        return see
 
     def settle(self) -> None:
         """Moves what was seen off the accelerator."""

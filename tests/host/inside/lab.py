@@ -1,4 +1,4 @@
-"""What the checks share: small models of the host's own classes, plans made by hand, runs through the host's samplers."""
+"""What the checks share: small models of the host's own classes, plans made by hand, runs through its samplers."""
 
 from __future__ import annotations
 

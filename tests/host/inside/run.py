@@ -47,7 +47,7 @@ def main(host: str, pack: str, module: str, *names: str) -> None:
     start_host(host)
     import torch
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     sys.path.append(str(Path(__file__).parent))
     import lab
     import marks
