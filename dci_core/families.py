@@ -96,7 +96,7 @@ TINY_TOKENS = {0: 1024, 1: 256, 2: 64}  # its 16, 8 and 4 a side stand where SD 
 FAMILIES = {
     family.name: family
     for family in (
-        Family("tiny", TINY_BLOCKS, (64, 128, 192), {"clip_l": 128}, 128, TINY_TOKENS, "eps", 128, latent_channels=8),
+        Family("tiny", TINY_BLOCKS, (64, 128, 128), {"clip_l": 128}, 128, TINY_TOKENS, "eps", 128, latent_channels=8),
         Family("sd15", SD_BLOCKS, SD_CHANNELS, {"clip_l": 768}, 768, SD1_TOKENS, "eps", 512),
         Family("sd15_v", SD_BLOCKS, SD_CHANNELS, {"clip_l": 768}, 768, SD1_TOKENS, "v", 512),
         Family("sd21_base", SD_BLOCKS, SD_CHANNELS, {"clip_h": 1024}, 1024, SD1_TOKENS, "eps", 512),

@@ -14,7 +14,7 @@ from torch.nn.functional import mse_loss
 from ..codec import Codec
 from ..text import TextEncoder, TextParams
 from ..tokenizer import BEGIN, END, frame, load_tokenizer
-from ..unet import UNet
+from ..unet import ResBlock, SpatialTransformer, UNet
 from ..world.dataset import render_dataset
 from .loop import Stage, averaged, report, run_stage
 
@@ -59,6 +59,21 @@ def cached_tokens(folder: Path, count: int) -> Tensor:
     return torch.stack([frame(row.ids, begin, end) for row in tokenizer.encode_batch([*captions, ""])])
 
 
+def start_as_identity(unet: UNet) -> None:
+    """Zeroes the last layer of every residual path, so that training starts from plain skips."""
+    for block in unet.modules():
+        if isinstance(block, ResBlock):
+            last = block.out_layers[-1]
+        elif isinstance(block, SpatialTransformer):
+            last = block.proj_out
+        elif isinstance(block, UNet):
+            last = block.out[-1]
+        else:
+            continue
+        for parameter in last.parameters():
+            torch.nn.init.zeros_(parameter)
+
+
 def timestep_odds() -> Tensor:
     """How often each timestep is trained, [1000]: evenly, but the cleanest ones less."""
     kept = alphas_cumprod()
@@ -73,6 +88,7 @@ def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> UNet:
     text.load_state_dict(load_file(folder / "text.safetensors"))
     text.requires_grad_(False).eval()
     unet = UNet().to(memory_format=torch.channels_last)
+    start_as_identity(unet)
     log.info("U-Net of %.2f M parameters, %d latents", sum(p.numel() for p in unet.parameters()) / 1e6, len(latents))
     kept, odds, end = alphas_cumprod().float(), timestep_odds(), int(tokens[0, -1])
 

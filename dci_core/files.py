@@ -1,0 +1,92 @@
+"""Reading and writing of safetensors files: a write happens wholly or not at all, a bad file gets one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .errors import BadConcept, NotSaved
+
+HEADER_LENGTH_BYTES = 8  # safetensors: the header's length, little endian
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A safetensors file stands at path, whole; a file that stood there survives any failure. Raises NotSaved."""
+    plain = {name: x.detach().to("cpu").contiguous().clone() for name, x in tensors.items()}
+    write_bytes(path, safetensors.torch.save(plain, dict(metadata)))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """The bytes stand at path after reaching the disk; an older file is replaced in one step. Raises NotSaved."""
+    spare: str | None = None
+    try:
+        handle, spare = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _share(spare, path)
+        os.replace(spare, path)
+        spare = None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise NotSaved(
+            f'"{path.name}" could not be written ({reason})',
+            f"a folder that takes files with {len(data) / 1e6:.1f} MB free was expected",
+            "choose another folder or make room and save again",
+        ) from error
+    finally:
+        if spare is not None and os.path.exists(spare):
+            os.unlink(spare)
+
+
+def read_tensors(path: Path, what: str = "concept file") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors, metadata) of a safetensors file; nothing in it is ever executed. Raises BadConcept."""
+    expected = f"a {what} (safetensors) was expected"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadConcept(
+            f'"{path.name}" could not be read ({error.strerror or error})', expected, "check the path"
+        ) from error
+    try:
+        tensors = safetensors.torch.load(data)
+        length = int.from_bytes(data[:HEADER_LENGTH_BYTES], "little")
+        header = json.loads(data[HEADER_LENGTH_BYTES : HEADER_LENGTH_BYTES + length])
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise BadConcept(f'"{path.name}" {_diagnosis(data)}', expected, "save or download it again") from error
+    return tensors, header.get("__metadata__", {})
+
+
+def check_finite(tensors: Mapping[str, Tensor], name: str) -> None:
+    """Nothing, or BadConcept when a number is NaN or infinite."""
+    for key, x in tensors.items():
+        if not torch.isfinite(x).all():
+            raise BadConcept(
+                f'"{name}" holds NaN or infinity in {key}', "finite numbers were expected", "train or download it again"
+            )
+
+
+def _diagnosis(data: bytes) -> str:
+    if not data:
+        return "is empty"
+    if data.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+        return "is a pickle under another name, which could run code"
+    return "is cut short, damaged or no safetensors file"
+
+
+def _share(spare: str, path: Path) -> None:
+    """Temporary files are private; the result gets the older file's permissions, or the usual ones."""
+    if path.exists():
+        os.chmod(spare, path.stat().st_mode & 0o777)
+    else:
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(spare, 0o666 & ~mask)

@@ -1,0 +1,3 @@
+"""The version of the code, written into every concept."""
+
+VERSION = "0.1.0"
