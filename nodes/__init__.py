@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-NODES: list[type[io.ComfyNode]] = []
+from . import concept_nodes, preview_nodes, sample_nodes, tiny_nodes, train_nodes
+
+NODES: list[type[io.ComfyNode]] = [
+    *train_nodes.NODES,
+    *concept_nodes.NODES,
+    *sample_nodes.NODES,
+    *preview_nodes.NODES,
+    *tiny_nodes.NODES,
+]
 
 
 class Extension(ComfyExtension):

@@ -87,14 +87,14 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
             with_branch_noise(sampler, other_seed),
             sigmas,
             doubled_mask(denoise_mask),
-            of_concept(callback),
+            watch(callback, sigmas, threshold, record),
             disable_pbar,
             seed,
             *args,
             **kwargs,
         )
-        concept, record.auxiliary = unpair(both)
-        record.settle()
+        concept, record.resting = unpair(both)
+        record.settle(guider.model_patcher.model.process_latent_out)
         return concept
 
     return wrapper
@@ -153,11 +153,20 @@ def hints_for(control: dict[str, Any] | None, hints: str, rows: list[tuple[int, 
     return {name: [reached(residual) for residual in residuals] for name, residuals in control.items()}
 
 
-def of_concept(callback: Callable[..., None] | None) -> Callable[..., None] | None:
-    """A step callback that is shown the concept's rows alone."""
-    if callback is None:
-        return None
-    return lambda step, x0, x, total: callback(step, unpair(x0)[0], unpair(x)[0], total)
+def watch(
+    callback: Callable[..., None] | None, sigmas: Tensor, threshold: float, record: DbimRecord
+) -> Callable[..., None]:
+    """A step callback that shows the user's one the concept's rows alone and keeps the auxiliary's last estimate."""
+    levels = sigmas.tolist()
+
+    def seen(step: int, x0: Tensor, x: Tensor, total: int) -> None:
+        concept, auxiliary = unpair(x0)
+        if is_open(levels[min(step, len(levels) - 1)], threshold):
+            record.auxiliary = auxiliary.clone()
+        if callback is not None:
+            callback(step, concept, unpair(x)[0], total)
+
+    return seen
 
 
 def warn_of_overshoot(patch: DciPatch, guider: Any, sigmas: Tensor, threshold: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from ...dci_core.dbim import DbimSettings, ObserveWeights
 from ...dci_core.layers import LayerId, LayerMask
 from ...dci_core.tokens import PairTokens
 
+HINTS = ("both", "concept", "auxiliary")  # which branch ControlNet reaches
 MARK = "ico_dci_plan"  # option of a conditioning that belongs to a plan
 
 
@@ -60,16 +62,18 @@ class DbimRecord:
     """What the last run of a patched model did; filled while it samples.
 
     weights    (sigma, layer) -> share of the concept branch [b h w], mean over heads
-    auxiliary  the auxiliary branch's last latent [b c h w], or None
+    auxiliary  the auxiliary branch's last estimate of its own clean latent [b c h w], or None
+    resting    its latent where the window closed, [b c h w], or None
     """
 
     weights: dict[tuple[float, LayerId], Tensor] = field(default_factory=dict)
     auxiliary: Tensor | None = None
+    resting: Tensor | None = None
 
     def clear(self) -> None:
         """Forgets the run before."""
         self.weights.clear()
-        self.auxiliary = None
+        self.auxiliary = self.resting = None
 
     def at(self, sigma: float) -> ObserveWeights:
         """What keeps each layer's weights [b heads n] at this noise level."""
@@ -79,6 +83,8 @@ class DbimRecord:
 
         return see
 
-    def settle(self) -> None:
-        """Moves what was seen off the accelerator."""
+    def settle(self, latent_out: Callable[[Tensor], Tensor]) -> None:
+        """Moves what was seen off the accelerator, the auxiliary's estimate in the scale of the host's latents."""
         self.weights = {key: value.float().cpu() for key, value in self.weights.items()}
+        if self.auxiliary is not None:
+            self.auxiliary = latent_out(self.auxiliary.float()).cpu()

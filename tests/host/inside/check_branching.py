@@ -57,17 +57,17 @@ def test_rows_that_need_not_run_do_not_reach_the_unet() -> None:
     for guidance, inside in (("shared", 3), ("separate", 4), ("aligned", 4)):
         patched, rows = counting_rows(apply(model, pair, window=0.3, guidance=guidance)[0])
         sample(patched, positive, NEGATIVE, steps=10)
-        assert rows == [inside] * 4 + [2] * 6, (guidance, rows)
+        assert rows == [inside] * 3 + [2] * 7, (guidance, rows)
 
 
 def test_a_batch_of_two_counts_double_and_cfg_one_runs_no_negative() -> None:
     model, pair, positive = made()
     patched, rows = counting_rows(apply(model, pair, window=0.3)[0])
     sample(patched, positive, NEGATIVE, steps=10, shape=(2, 4, 16, 16))
-    assert rows == [6] * 4 + [4] * 6
+    assert rows == [6] * 3 + [4] * 7
     rows.clear()
     sample(patched, positive, NEGATIVE, steps=10, cfg=1.0)
-    assert rows == [2] * 4 + [1] * 6
+    assert rows == [2] * 3 + [1] * 7
 
 
 def test_pictures_of_a_batch_do_not_see_each_other() -> None:
@@ -98,7 +98,7 @@ def test_every_layer_fires_and_is_written_down_at_every_open_step() -> None:
     patched, record = apply(model, pair, window=0.3)
     sample(patched, positive, NEGATIVE, steps=10)
     assert len({layer for _, layer in record.weights}) == 10
-    assert len({sigma for sigma, _ in record.weights}) == 4
+    assert len({sigma for sigma, _ in record.weights}) == 3
     assert all(float(w.min()) >= 0 and float(w.max()) <= 1 for w in record.weights.values())
     assert {tuple(w.shape[1:]) for w in record.weights.values()} == {(16, 16), (8, 8), (4, 4)}
     assert record.auxiliary is not None and record.auxiliary.shape == (1, 4, 16, 16)
