@@ -14,9 +14,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .dbim import BranchRows, DbimSettings, indices_on
+from .dbim import BranchRows, DbimSettings
 from .errors import BadSettings
 from .families import Family
+from .indices import indices_on
 from .layers import LayerMask
 
 Guidance = Literal["shared", "separate", "aligned"]

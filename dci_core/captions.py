@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from .errors import SpanNotFound
+from .indices import indices_on
 from .model import Model, Text, TokenEncoder
+from .tokens import PLACEHOLDER
 
-PLACE = "{concept}"
 ENCODE_ROWS = 16  # captions in one call of the text encoder
 
 
@@ -29,13 +30,13 @@ class Caption:
 
 def read_caption(text: str) -> Caption:
     """The caption's two halves; raises SpanNotFound unless `{concept}` stands in it once."""
-    if text.count(PLACE) != 1:
+    if text.count(PLACEHOLDER) != 1:
         raise SpanNotFound(
-            f'the caption "{text}" has {text.count(PLACE)} places for the concept',
-            f"{PLACE} once was expected",
-            f"write {PLACE} where the concept should stand",
+            f'the caption "{text}" has {text.count(PLACEHOLDER)} places for the concept',
+            f"{PLACEHOLDER} once was expected",
+            f"write {PLACEHOLDER} where the concept should stand",
         )
-    before, after = text.split(PLACE)
+    before, after = text.split(PLACEHOLDER)
     return Caption(before, after)
 
 
@@ -46,9 +47,15 @@ def tokenize(encoder: TokenEncoder, text: str) -> list[int]:
 
 def encode_captions(model: Model, captions: Sequence[str]) -> Text:
     """Plain captions as text, one row each; no gradient reaches any embedding."""
+    rows = [[tokenize(encoder, caption) for encoder in model.encoders.values()] for caption in captions]
     with torch.no_grad():
-        chunks = [captions[i : i + ENCODE_ROWS] for i in range(0, len(captions), ENCODE_ROWS)]
-        return join_text([_encode(model, chunk) for chunk in chunks])
+        return join_text([_encode(model, rows[i : i + ENCODE_ROWS]) for i in range(0, len(rows), ENCODE_ROWS)])
+
+
+def encode_ids(model: Model, ids: Sequence[int]) -> Text:
+    """One row of text from ids without marks, the same for every encoder; raises PromptTooLong."""
+    with torch.no_grad():
+        return _encode(model, [[ids] * len(model.encoders)])
 
 
 def join_text(texts: Sequence[Text]) -> Text:
@@ -59,15 +66,15 @@ def join_text(texts: Sequence[Text]) -> Text:
 
 def pick_text(text: Text, rows: Sequence[int]) -> Text:
     """The chosen rows of a text."""
-    chosen = torch.tensor(list(rows), device=text.hidden.device)
+    chosen = indices_on(tuple(rows), text.hidden.device)
     return Text(text.hidden[chosen], None if text.pooled is None else text.pooled[chosen])
 
 
-def _encode(model: Model, captions: Sequence[str]) -> Text:
+def _encode(model: Model, rows: Sequence[Sequence[Sequence[int]]]) -> Text:
+    """rows[i][j] are the ids of row i for encoder j."""
     embeds: dict[str, Tensor] = {}
     ends: dict[str, Tensor] = {}
-    for name, encoder in model.encoders.items():
-        ids = [tokenize(encoder, caption) for caption in captions]
+    for name, encoder, ids in zip(model.encoders, model.encoders.values(), zip(*rows, strict=True), strict=True):
         embeds[name] = encoder.embed(torch.stack([encoder.frame(row) for row in ids]))
         ends[name] = torch.tensor([len(row) + 1 for row in ids])
     return model.encode(embeds, ends)

@@ -49,7 +49,7 @@ def load_state(
     settings: IcoSettings,
     *,
     noun: str,
-    widths: Widths,
+    widths: Widths | None = None,
     rare_tokens: Mapping[str, Sequence[int]] | None = None,
 ) -> TrainState:
     """The saved training, ready to go on; k + m steps in two runs equal k + m in one, bit for bit.

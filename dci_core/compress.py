@@ -32,7 +32,7 @@ def relative_error(kept: Mapping[LayerId, LayerDelta], whole: Mapping[LayerId, L
     """Frobenius norm of what was lost over that of all changes, 0..1; 0 where nothing was changed."""
     lost = total = 0.0
     for layer, pair in whole.items():
-        for short, full in zip(kept[layer], pair):
+        for short, full in zip(kept[layer], pair, strict=True):
             dense = full.dense()
             lost += _square(short.dense() - dense)
             total += _square(dense)

@@ -162,7 +162,7 @@ def check_fit(
         raise BadConcept(f"the concept's tokens are {came} wide", f"{dict(token_widths)} was expected", do)
     for layer, delta in concept.deltas.items() if widths is not None else ():
         expected = None if widths is None else widths.get(layer)
-        for part, change in zip(PARTS, delta):
+        for part, change in zip(PARTS, delta, strict=True):
             if expected is None or change.shape != tuple(expected):
                 raise BadConcept(
                     f"the concept changes {weight_key(layer, part)} of shape {change.shape}",

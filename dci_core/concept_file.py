@@ -26,7 +26,7 @@ def save_concept(concept: Concept, path: Path) -> None:
     """The concept stands at path; a file that stood there survives any failure. Raises NotSaved, BadConcept for NaN."""
     tensors: dict[str, Tensor] = {TOKENS + name: rows for name, rows in concept.tokens.items()}
     for layer, delta in concept.deltas.items():
-        for part, change in zip(PARTS, delta):
+        for part, change in zip(PARTS, delta, strict=True):
             key = weight_key(layer, part).removesuffix(".weight")
             tensors |= {f"{key}.full": change.up} if change.down is None else {}
             tensors |= {} if change.down is None else {f"{key}.up": change.up, f"{key}.down": change.down}
@@ -51,7 +51,7 @@ def load_concept(
 ) -> Concept:
     """The concept of a file; with a family, also checked against the model it is for (`check_fit`).
 
-    Raises BadConcept for a file that is missing, cut short, foreign, a pickle, of another format version, or not finite.
+    Raises BadConcept for a file that is missing, cut short, foreign, a pickle, not finite or of another format version.
     """
     tensors, metadata = read_tensors(path)
     _check_format(path, metadata)

@@ -2,7 +2,8 @@
 
 A row of the text encoder's input, slot by slot (Jin et al., ECCV 2024, training of ICO):
 
-    begin | prefix context (n) | words before | modifier tokens (T) | class noun (c) | words after | suffix context (m) | end, padding
+    begin | prefix context (n) | words before | modifier tokens (T) | class noun (c) | words after
+          | suffix context (m) | end, padding
 
 Only prefix, modifier and suffix slots receive a gradient. The words come from an optional caption; without one the
 contexts alone surround the concept, as in the paper. With n = m = 0 this is fixed-template fine-tuning.
@@ -106,7 +107,7 @@ class LearnedText(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """(embeds, ends) for `Model.encode`: per encoder [rows length c] and [rows]."""
         embeds = {
-            name: torch.stack([self._row(name, i, layout[name]) for i, layout in zip(images, layouts)])
+            name: torch.stack([self._row(name, i, layout[name]) for i, layout in zip(images, layouts, strict=True)])
             for name in self.tokens
         }
         ends = {name: torch.tensor([layout[name].end for layout in layouts]) for name in self.tokens}

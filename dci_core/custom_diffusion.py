@@ -1,4 +1,4 @@
-"""Concepts from Custom Diffusion's weights (Kumari et al., CVPR 2023): diffusers' files, and the original's in the program."""
+"""Concepts from the weights of Custom Diffusion (Kumari et al., CVPR 2023): diffusers' files and the original's."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def import_diffusers(
     Raises BadConcept.
     """
     what = "Custom Diffusion file"
-    tensors, rows = read_tensors(weights, what)[0], {}
+    tensors = read_tensors(weights, what)[0]
+    rows: dict[str, Tensor] = {}
     for path in embeddings:
         rows |= read_tensors(path, what)[0]
     check_finite(tensors | rows, weights.name)
@@ -59,7 +60,7 @@ def import_original(
     rank: int | None = DEFAULT_RANK,
     encoder: str = "clip_l",
 ) -> Concept:
-    """A concept from the original `delta.ckpt`; a pickle, read with weights-only loading. For the program, never a node.
+    """A concept from the original `delta.ckpt`, a pickle, by weights-only loading; for the program, never for a node.
 
     Holds either whole weights or, where it was compressed, factors u, v of the difference. Raises BadConcept.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import partial
 
 import torch
 from einops import rearrange
@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 
 from .attention import AttentionCall, AttentionRule
 from .errors import BadModel
+from .indices import indices_on
 from .layers import LayerId
 from .tokens import PairTokens, TokenSet
 
@@ -122,10 +123,10 @@ def integrate(concept: Tensor, auxiliary: Tensor, weights: Tensor, share: float 
     share               0 leaves the concept's output as it is bit for bit; a number or [b-or-1 1 n]
     """
     wide = torch.promote_types(concept.dtype, torch.float32)
-    head_dim = concept.shape[-1] // weights.shape[1]
-    moved = (share * (1 - weights)).to(wide)
-    moved = rearrange(moved, "b heads n -> b n heads 1").expand(-1, -1, -1, head_dim).flatten(2)  # [b n (heads d)]
-    return torch.lerp(concept.to(wide), auxiliary.to(wide), moved).to(concept.dtype)
+    split = partial(rearrange, pattern="b n (heads d) -> b n heads d", heads=weights.shape[1])
+    moved = rearrange((share * (1 - weights)).to(wide), "b heads n -> b n heads 1")
+    mixed = torch.lerp(split(concept.to(wide)), split(auxiliary.to(wide)), moved)
+    return rearrange(mixed, "b n heads d -> b n (heads d)").to(concept.dtype)
 
 
 def region_on(region: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -188,10 +189,3 @@ def span_map(tokens: TokenSet, sharpness: float, device: torch.device) -> Callab
         return token_mass(attention_probabilities(q, k[:, : tokens.length], call.heads), real, span, sharpness)
 
     return measure
-
-
-@lru_cache(maxsize=256)
-def indices_on(indices: tuple[int, ...], device: torch.device) -> Tensor:
-    """An index tensor, made once per device: a copy to an accelerator at every step would stall it."""
-    with torch.inference_mode(False):  # else a later backward pass could not save it
-        return torch.tensor(indices, dtype=torch.long, device=device)

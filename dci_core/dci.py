@@ -5,7 +5,6 @@ Source: Jin et al., ECCV 2024 (arXiv 2412.04831); the window and the guidance mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,27 +14,15 @@ from torch import Tensor
 
 from .attention import AttentionRule
 from .branches import DciSettings, plan_rows
-from .dbim import dbim_rule, indices_on
+from .captions import join_text, pick_text
+from .dbim import dbim_rule
 from .errors import BadSettings
 from .families import find_family
 from .layers import LayerId
 from .model import Model, Text
+from .prompts import Prompts
 from .samplers import Denoiser
 from .schedule import is_open, sd_schedule, window_threshold
-from .tokens import PairTokens
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """Encoded prompts of one run, one row each; the last two only where there is a dual branch.
-
-    tokens  where the concept and the auxiliary noun stand in theirs
-    """
-
-    concept: Text
-    empty: Text
-    auxiliary: Text | None = None
-    tokens: PairTokens | None = None
 
 
 @dataclass(frozen=True)
@@ -45,14 +32,6 @@ class WeightMap:
     layer: LayerId
     sigma: float
     weights: Tensor
-
-
-def tile_text(texts: Sequence[Text], rows: Sequence[int]) -> Text:
-    """One row of text for each row of a batch: rows[i] says which of the one-row texts."""
-    chosen = indices_on(tuple(rows), texts[0].hidden.device)
-    hidden = torch.cat([text.hidden for text in texts]).index_select(0, chosen)
-    pooled = [text.pooled for text in texts if text.pooled is not None]
-    return Text(hidden, torch.cat(pooled).index_select(0, chosen) if pooled else None)
 
 
 def denoise_at(model: Model, x: Tensor, sigma: float, text: Text, rule: AttentionRule | None = None) -> Tensor:
@@ -68,11 +47,12 @@ def guide(x0: Tensor, cfg: float) -> Tensor:
 
 def guided(model: Model, prompts: Prompts, cfg: float) -> Denoiser:
     """The ordinary guided denoiser over [b c h w]; cfg 1 runs the prompt alone."""
+    both = join_text([prompts.empty, prompts.concept])
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         if cfg == 1:
-            return denoise_at(model, x, sigma, tile_text([prompts.concept], [0] * len(x)))
-        text = tile_text([prompts.empty, prompts.concept], [0] * len(x) + [1] * len(x))
+            return denoise_at(model, x, sigma, pick_text(prompts.concept, [0] * len(x)))
+        text = pick_text(both, [0] * len(x) + [1] * len(x))
         return guide(denoise_at(model, torch.cat([x, x]), sigma, text), cfg)
 
     return denoise
@@ -91,7 +71,7 @@ def dual_guided(
     dbim = settings.dbim(find_family(model.family))
     threshold = window_threshold(settings.window, sd_schedule().sigma)
     is_cond = [True] if cfg == 1 else [False, True]
-    texts = [prompts.empty, prompts.concept, auxiliary]
+    texts = join_text([prompts.empty, prompts.concept, auxiliary])
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         b = len(x) // 2
@@ -100,7 +80,7 @@ def dual_guided(
         observe = None if record is None else partial(keep_weights, record, sigma)
         rule = dbim_rule(dbim, plan.branches, tokens, x.device, observe) if plan.branches.concept else None
         batch = torch.cat([x] * len(is_cond))  # [(chunk b branch) c h w]
-        x0 = denoise_at(model, plan.take(batch), sigma, tile_text(texts, [which[row] for row in plan.runs]), rule)
+        x0 = denoise_at(model, plan.take(batch), sigma, pick_text(texts, [which[row] for row in plan.runs]), rule)
         x0 = plan.fill(batch, x0)
         return x0 if cfg == 1 else guide(x0, cfg)
 

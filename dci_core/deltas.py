@@ -83,8 +83,7 @@ class KVDeltas(nn.Module):
         return lambda call: then(changed(call, self.of_layer(call.layer), hold_first=True))
 
     def _part(self, name: str) -> Delta:
-        down = f"{name}_down"
-        return Delta(self.parts[f"{name}_up"], self.parts[down] if down in self.parts else None)
+        return Delta(self.parts[f"{name}_up"], self.parts.get(f"{name}_down"))
 
 
 def changed(call: AttentionCall, delta: LayerDelta, hold_first: bool = False) -> AttentionCall:

@@ -27,6 +27,11 @@ class Draw:
     timesteps: Tensor
     noise: Tensor
 
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Per row (image, caption)."""
+        return list(zip(self.images.tolist(), self.captions.tolist(), strict=True))
+
 
 def draw_rows(data: TrainingData, choices: Sequence[int], settings: IcoSettings, generator: torch.Generator) -> Draw:
     """Rows of reference pictures; choices holds each picture's number of captions."""

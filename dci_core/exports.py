@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .compress import compress_all, relative_error
-from .concept import DEFAULT_RANK, PRECISIONS, Concept
+from .concept import DEFAULT_RANK, Concept, pack_deltas
 from .files import write_tensors
 from .layer_names import PARTS, block_path, diffusers_path
 from .layers import LayerId
@@ -23,20 +22,17 @@ def export_lora(concept: Concept, path: Path, *, rank: int = DEFAULT_RANK, preci
 
     Keys as in kohya's files (`lora_unet_<module>.lora_up.weight`), alpha equal to the rank: strength 1 is the concept.
     """
-    kept = compress_all(concept.deltas, rank)
+    kept, about = pack_deltas(concept.deltas, rank, precision)
     tensors: dict[str, Tensor] = {}
-    rounded = {}
     for layer, delta in kept.items():
-        pair = type(delta)(*(type(d)(*(x.to(PRECISIONS[precision]) for x in d if x is not None)) for d in delta))
-        rounded[layer] = pair
-        for part, change in zip(PARTS, pair):
-            assert change.down is not None  # compress_all leaves factors only
+        for part, change in zip(PARTS, delta, strict=True):
+            assert change.down is not None  # a rank was asked, so factors are what there is
             name = lora_name(concept.family, layer, part)
             tensors[f"{name}.lora_up.weight"] = change.up
             tensors[f"{name}.lora_down.weight"] = change.down
             tensors[f"{name}.alpha"] = torch.tensor(float(change.down.shape[0]))
     write_tensors(path, tensors, {"ss_output_name": concept.trigger})
-    return relative_error(rounded, concept.deltas)
+    return about.error
 
 
 def export_embedding(concept: Concept, path: Path) -> None:

@@ -16,8 +16,9 @@ from .draws import Draw, draw_class_rows, draw_rows
 from .errors import BadSettings, TrainingDiverged
 from .ico_settings import rate_at
 from .ico_texts import TrainingTexts
-from .losses import noise_loss, noise_of, sd_sigmas
+from .losses import noise_loss, noise_of
 from .model import Model, Text
+from .schedule import sd_schedule
 from .training_data import TrainingData
 from .training_state import TrainState, generator_for
 
@@ -69,7 +70,7 @@ def train_steps(
     if data.fingerprint() != state.data:
         raise BadSettings("other pictures came", "those this training began with were expected", "begin a new training")
     with torch.inference_mode(False):
-        work = _Work(model, data, state, sd_sigmas() if sigmas is None else sigmas)
+        work = _Work(model, data, state, sd_schedule().log_sigmas.exp().float() if sigmas is None else sigmas)
     log.info("training %r from step %d to %d", state.noun, state.step, state.settings.steps)
     while state.step < state.settings.steps:
         yield work.step()
@@ -100,7 +101,7 @@ class _Work:
                 priors += [] if prior is None else [prior.item()]
                 self._check(losses[-1] + sum(priors))
                 grads = torch.autograd.grad(total / passes, self.parameters, allow_unused=True)
-                sums = [s if g is None else s + g for s, g in zip(sums, grads)]
+                sums = [s if g is None else s + g for s, g in zip(sums, grads, strict=True)]
             rate = self._update(sums)
         self.state.step += 1
         self.state.losses.append(sum(losses) / passes)
@@ -111,11 +112,11 @@ class _Work:
     def _losses(self, index: int) -> tuple[Tensor, Tensor | None]:
         concept, prior = self._batches(generator_for(self.settings.seed, "step", self.state.step, index))
         rows = [concept] if prior is None else [concept, prior]
-        return_values = [
-            noise_loss(eps, batch.target, batch.sigma, batch.mask, self.settings.prediction)
-            for eps, batch in zip(self._predict(rows), rows)
+        losses = [
+            noise_loss(eps, batch.target, batch.sigma, batch.mask, self.state.prediction)
+            for eps, batch in zip(self._predict(rows), rows, strict=True)
         ]
-        return return_values[0], return_values[1] if prior is not None else None
+        return losses[0], losses[1] if prior is not None else None
 
     def _predict(self, batches: list[Batch]) -> list[Tensor]:
         """Predicted noise of each batch; one pass of the model where the shapes allow."""
@@ -123,7 +124,7 @@ class _Work:
             return [self._predict([b])[0] for b in batches]
         x, sigma = torch.cat([b.x for b in batches]), torch.cat([b.sigma for b in batches])
         x0 = self.model.denoise(x, sigma, join_text([b.text for b in batches]), self.rule)
-        return list(noise_of(x, x0, sigma).split([len(b.x) for b in batches]))
+        return list(torch.split(noise_of(x, x0, sigma), [len(b.x) for b in batches]))
 
     def _batches(self, generator: torch.Generator) -> tuple[Batch, Batch | None]:
         draw = draw_rows(self.data, self.texts.choices, self.settings, generator)
@@ -153,7 +154,7 @@ class _Work:
     def _update(self, gradients: list[Tensor]) -> float:
         """The optimiser's step; returns its learning rate."""
         optimiser = self.state.optimiser
-        for parameter, gradient in zip(self.parameters, gradients):
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         longest = self.settings.clip_norm or math.inf
         self._check(torch.nn.utils.clip_grad_norm_(self.parameters, longest).item())

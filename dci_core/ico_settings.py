@@ -10,7 +10,7 @@ from typing import Literal
 from .captions import read_caption
 from .contexts import ContextWords, Positions
 from .errors import BadSettings
-from .losses import SD_STEPS, Prediction
+from .schedule import TRAINING_STEPS
 
 Prior = Literal["none", "teacher", "pictures"]
 Schedule = Literal["constant", "cosine"]
@@ -18,7 +18,6 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "positions": ("reference", "corrected"),
     "prior": ("none", "teacher", "pictures"),
     "schedule": ("constant", "cosine"),
-    "prediction": ("eps", "v"),
 }
 PRIVATE = ("templates", "prefix", "suffix")  # words of captions: in the resume file only, never in a concept
 
@@ -44,7 +43,6 @@ class IcoSettings:
     prior              "teacher": the untrained model's answer to the noun alone; "pictures": class pictures; "none"
     flip_probability   chance of the mirrored picture
     timestep_range     first and last training timestep drawn, uniformly, both included
-    prediction         what the model was trained to predict; weighs the loss
     """
 
     steps: int = 900
@@ -67,8 +65,7 @@ class IcoSettings:
     prior: Prior = "teacher"
     prior_weight: float = 1.0
     flip_probability: float = 0.5
-    timestep_range: tuple[int, int] = (0, SD_STEPS - 1)
-    prediction: Prediction = "eps"
+    timestep_range: tuple[int, int] = (0, TRAINING_STEPS - 1)
     seed: int = 23
 
     @property
@@ -83,8 +80,9 @@ class IcoSettings:
         return ContextWords(prefix, suffix, self.positions)
 
     def public(self) -> dict[str, object]:
-        """The settings that may stand in a concept file: everything but words."""
-        return {name: value for name, value in asdict(self).items() if name not in PRIVATE}
+        """The settings that may stand in a concept file, as JSON has them: everything but words."""
+        plain = {name: value for name, value in asdict(self).items() if name not in PRIVATE}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
 def rate_at(step: int, settings: IcoSettings) -> float:
@@ -121,8 +119,8 @@ def _check_ranges(settings: IcoSettings) -> None:
     if not 0 <= settings.flip_probability <= 1:
         raise _bad(settings, "flip_probability", "a number in 0..1 was expected")
     first, last = settings.timestep_range
-    if not 0 <= first <= last < SD_STEPS:
-        raise _bad(settings, "timestep_range", f"first <= last inside 0..{SD_STEPS - 1} was expected")
+    if not 0 <= first <= last < TRAINING_STEPS:
+        raise _bad(settings, "timestep_range", f"first <= last inside 0..{TRAINING_STEPS - 1} was expected")
     if not settings.contexts and not settings.templates:
         raise _bad(settings, "templates", "at least one template was expected with contexts off")
     for template in settings.templates:

@@ -30,13 +30,12 @@ class TrainingTexts:
 
     def concept(self, draw: Draw) -> Text:
         """The concept's text with its gradient, one row for each drawn picture."""
-        images = draw.images.tolist()
-        layouts = [self._layouts[i][c] for i, c in zip(images, draw.captions.tolist())]
-        return self._model.encode(*self._learned.rows(images, layouts))
+        layouts = [self._layouts[i][c] for i, c in draw.places]
+        return self._model.encode(*self._learned.rows(draw.images.tolist(), layouts))
 
     def nouns(self, draw: Draw) -> Text:
         """The drawn pictures' captions with the noun alone; no gradient."""
-        return pick_text(self._kept, [self._rows[i][c] for i, c in zip(draw.images.tolist(), draw.captions.tolist())])
+        return pick_text(self._kept, [self._rows[i][c] for i, c in draw.places])
 
     def classes(self, draw: Draw) -> Text:
         """The drawn class pictures' captions; no gradient."""

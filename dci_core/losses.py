@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
 from torch import Tensor
-
-Prediction = Literal["eps", "v"]
-SD_STEPS = 1000
-SD_BETAS = (0.00085, 0.012)  # Stable Diffusion's schedule, linear in sqrt(beta)
-
-
-def sd_sigmas() -> Tensor:
-    """[1000] noise levels of Stable Diffusion's training schedule, x = x0 + sigma * noise, quietest first."""
-    low, high = (beta**0.5 for beta in SD_BETAS)
-    kept = torch.cumprod(1 - torch.linspace(low, high, SD_STEPS, dtype=torch.float64) ** 2, 0)
-    return ((1 - kept) / kept).sqrt().float()
 
 
 def noise_of(x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
@@ -33,7 +19,7 @@ def masked_mean(error: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def noise_loss(
-    predicted: Tensor, target: Tensor, sigma: Tensor, mask: Tensor | None = None, prediction: Prediction = "eps"
+    predicted: Tensor, target: Tensor, sigma: Tensor, mask: Tensor | None = None, prediction: str = "eps"
 ) -> Tensor:
     """Mean squared error of the noise, averaged over rows; predicted, target [rows c h w].
 

@@ -162,7 +162,7 @@ def _to_bytes(array: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
             )
         return np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
     scale = 1 if array.dtype == np.bool_ else 255 if array.max() < 256 else 65535
-    return np.rint(np.clip(array / scale, 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(array.astype(np.float64) / scale, 0, 1) * 255).astype(np.uint8)
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

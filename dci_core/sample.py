@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from .branches import DciSettings, NoiseStream, auxiliary_seed, pair, start_noise, unpair
-from .dci import Prompts, WeightMap, dual_guided, guided, swapped_guided
+from .dci import WeightMap, dual_guided, guided, swapped_guided
 from .errors import BadSettings
 from .families import find_family
 from .model import Model
+from .prompts import Prompts
 from .samplers import Denoiser, DrawNoise, OnStep, Step, find_sampler
 from .schedule import SAME_SIGMA, is_open, sd_schedule, spaced_sigmas, window_threshold
 from .stability import shared_warning, window_warning

@@ -18,7 +18,7 @@ from .errors import BadSettings
 TRAINING_STEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012  # Stable Diffusion, "scaled linear": linear in the square root of beta
 KARRAS_RHO = 7.0  # Karras et al. 2022 (arXiv 2206.00364), equation 5
-SAME_SIGMA = 1e-5  # relative; hosts keep sigma in float32, and neighbouring timesteps differ by 5e-3
+SAME_SIGMA = 1e-5  # relative; hosts keep sigma in float32, and neighbouring timesteps differ by 3e-3 or more
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,4 @@
-"""Where the concept and its stand-in stand in their prompts.
-
-Ids are without begin and end marks. A modifier token has no row in the table of words: the k-th one, counted from 0,
-is written as the id -1 - k, and whoever embeds the ids puts the concept's own vector there.
-"""
+"""Where the concept and its stand-in stand in their prompts. Ids are without begin and end marks."""
 
 from __future__ import annotations
 
@@ -94,8 +90,7 @@ def find_span(ids: Sequence[int], words: Sequence[int], name: str, prompt: str) 
 class PromptPair:
     """A concept prompt and its auxiliary prompt, as text, ids and slots.
 
-    concept_ids, auxiliary_ids  without marks; modifier tokens are negative (see the head of this file)
-    tokens                      the concept's span is every modifier token and every token of its class noun
+    tokens  the concept's span is every modifier token and every token of its class noun
     """
 
     concept: str
@@ -109,7 +104,7 @@ class PromptPair:
         cls,
         template: str,
         *,
-        trigger: Sequence[str],
+        trigger: str,
         noun: str,
         auxiliary: str,
         encoder: Tokenizer,
@@ -117,7 +112,7 @@ class PromptPair:
     ) -> PromptPair:
         """The pair that a template like "a {concept} in snow" makes.
 
-        trigger           names of the modifier tokens, in order; they stand before the noun
+        trigger           the concept's word, which the encoder knows as its modifier tokens; stands before the noun
         noun              the concept's class
         auxiliary         an ordinary word in its place, of another class than the noun
         auxiliary_prompt  a prompt of the user's own that holds the auxiliary word; None: the template with it put in
@@ -129,16 +124,16 @@ class PromptPair:
                 f"it must hold {PLACEHOLDER}",
                 "write it where the concept should stand",
             )
-        noun_ids, auxiliary_ids = word_ids(noun, encoder), word_ids(auxiliary, encoder)
-        if noun_ids == auxiliary_ids:
+        phrase = f"{trigger} {noun}".strip()
+        auxiliary_ids = word_ids(auxiliary, encoder)
+        if auxiliary_ids == word_ids(noun, encoder):
             raise BadSettings(
                 f"the auxiliary noun {auxiliary!r} is the concept's own class",
                 "another class is expected, one that the model draws easily in any scene",
                 "choose another noun",
             )
-        modifiers = [-1 - k for k in range(len(trigger))]
-        concept_text = template.replace(PLACEHOLDER, " ".join([*trigger, noun]))
-        ids, places = fill_template(template, [*modifiers, *noun_ids], encoder)
+        concept_text = template.replace(PLACEHOLDER, phrase)
+        ids, places = fill_template(template, word_ids(phrase, encoder), encoder)
         concept_set = fitting_set(concept_text, ids, places, encoder)
         if auxiliary_prompt is None:
             auxiliary_prompt = template.replace(PLACEHOLDER, auxiliary)

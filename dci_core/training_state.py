@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from .captions import PLACE, Caption, read_caption
+from .captions import Caption, read_caption
 from .contexts import RARE_TOKENS, Layout, LearnedText, lay_out
 from .deltas import KVDeltas, Widths
 from .errors import BadSettings
+from .families import find_family
 from .ico_settings import IcoSettings, check_settings
 from .model import Model
+from .tokens import PLACEHOLDER
 from .training_data import TrainingData
 
 
@@ -45,7 +47,7 @@ class TrainState:
     @property
     def prediction(self) -> str:
         """What the model was trained to predict."""
-        return self.settings.prediction
+        return find_family(self.family).prediction
 
 
 def begin_training(
@@ -54,13 +56,13 @@ def begin_training(
     settings: IcoSettings,
     *,
     noun: str,
-    widths: Widths,
+    widths: Widths | None = None,
     rare_tokens: Mapping[str, Sequence[int]] | None = None,
 ) -> TrainState:
     """A state at step 0; raises BadSettings, SpanNotFound or PromptTooLong before any work is done.
 
     noun         ordinary word for the kind of thing
-    widths       of every cross-attention of the model
+    widths       of every cross-attention; None: as the family's table has them
     rare_tokens  per encoder, vocabulary entries that modifier tokens start from; None: CLIP's, for SD and SDXL
     """
     check_settings(settings)
@@ -70,9 +72,15 @@ def begin_training(
         layouts = [lay_out_all(model, c, noun, settings) for c in start_captions(data, settings)]
         source = generator_for(settings.seed, "start")
         text = LearnedText(model.encoders, layouts, rare, settings.modifier_tokens, settings.words, source)
-        deltas = KVDeltas(widths, settings.rank, source, text.device)
+        deltas = KVDeltas(widths or family_widths(model.family), settings.rank, source, text.device)
         learned = Learned(text, deltas)
     return TrainState(settings, noun, model.family, data.fingerprint(), learned, make_optimiser(learned, settings))
+
+
+def family_widths(name: str) -> Widths:
+    """Per cross-attention (inner, context) of the family's key and value weights; raises BadModel."""
+    family = find_family(name)
+    return {layer: (family.width(layer), family.context_width) for layer in family.layers}
 
 
 def make_optimiser(learned: Learned, settings: IcoSettings) -> torch.optim.AdamW:
@@ -101,7 +109,7 @@ def lay_out_all(model: Model, caption: Caption, noun: str, settings: IcoSettings
 
 def possible_captions(data: TrainingData, settings: IcoSettings) -> list[tuple[Caption, ...]]:
     """Per picture, the captions that a step may draw: its own, or the bare concept, or the templates."""
-    common = (PLACE,) if settings.contexts else settings.templates
+    common = (PLACEHOLDER,) if settings.contexts else settings.templates
     own = data.captions or [None] * len(data.latents)
     return [tuple(map(read_caption, common if text is None else (text,))) for text in own]
 

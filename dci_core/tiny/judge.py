@@ -21,18 +21,17 @@ IDENTITY_WIDTH = 64
 
 
 class Stage(nn.Module):
-    """Half the size, then a residual pair of convolutions."""
+    """Half the size, then a residual convolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.down = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
         self.norm = nn.GroupNorm(8, outputs)
-        self.first = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.more = nn.Conv2d(outputs, outputs, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = silu(self.norm(self.down(x)))
-        return x + self.second(silu(self.first(x)))
+        return x + silu(self.more(x))
 
 
 class Judge(nn.Module):

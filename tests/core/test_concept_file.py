@@ -107,7 +107,7 @@ def test_another_model_is_refused_and_another_base_only_warns(caplog: pytest.Log
     for change, words in (
         ({"family": "sdxl"}, "is for tiny; sdxl was expected"),
         ({"token_widths": {"clip_l": 768}}, "tokens are"),
-        ({"widths": {layer: (KV, 20) for layer in LAYERS}}, r"shape \(8, 16\); \(8, 20\)"),
+        ({"widths": dict.fromkeys(LAYERS, (KV, 20))}, r"shape \(8, 16\); \(8, 20\)"),
         ({"widths": {LAYERS[0]: (KV, WIDTH)}}, "no such layer"),
     ):
         with pytest.raises(BadConcept, match=words):

@@ -45,7 +45,7 @@ def test_new_deltas_change_nothing_and_filled_ones_do(rank: int | None) -> None:
 def test_the_rule_equals_patched_weights(rank: int | None) -> None:
     learned, one = deltas(rank), call()
     delta = learned.of_layer(LAYERS[0])
-    weights = [MODEL.weights[weight_key(LAYERS[0], part)] + d.dense() for part, d in zip("kv", delta)]
+    weights = [MODEL.weights[weight_key(LAYERS[0], part)] + d.dense() for part, d in zip("kv", delta, strict=True)]
     patched = replace(one, k=one.context @ weights[0].T, v=one.context @ weights[1].T)
     assert torch.allclose(learned.rule()(one), patched.plain(), atol=1e-5)
 

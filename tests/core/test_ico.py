@@ -16,9 +16,10 @@ from dci_core.attention import AttentionRule
 from dci_core.captions import encode_captions
 from dci_core.checkpoint import load_state, save_state
 from dci_core.errors import BadConcept, BadSettings, PromptTooLong, SpanNotFound, TrainingDiverged
-from dci_core.ico import StepReport, train_steps
+from dci_core.ico import StepReport, _Work, train_steps
 from dci_core.ico_settings import IcoSettings, rate_at
 from dci_core.model import Text
+from dci_core.schedule import sd_schedule
 from dci_core.training_data import TrainingData
 from dci_core.training_state import TrainState, begin_training, parameters_by_name
 
@@ -26,6 +27,7 @@ from .toy_model import RARE, ToyModel, toy_data
 
 QUICK = IcoSettings(steps=6, batch=2, learning_rate=1e-3, prefix="a photo of", modifier_tokens=2)
 MODEL = ToyModel.random()
+SIGMAS = sd_schedule().log_sigmas.exp().float()
 
 
 def begin(settings: IcoSettings = QUICK, data: TrainingData | None = None, model: ToyModel = MODEL) -> TrainState:
@@ -152,10 +154,7 @@ def test_accumulated_passes_are_averaged() -> None:
     (report,) = run(two, count=1)
     singles = []
     for index in range(2):
-        from dci_core.ico import _Work  # the pass itself, for its two losses
-        from dci_core.losses import sd_sigmas
-
-        work = _Work(MODEL, toy_data(), begin(two.settings), sd_sigmas())
+        work = _Work(MODEL, toy_data(), begin(two.settings), SIGMAS)
         singles.append(work._losses(index)[0].item())
     assert report.loss == pytest.approx(sum(singles) / 2) and singles[0] != singles[1]
 
@@ -215,14 +214,11 @@ def test_the_prior_of_the_untrained_model_is_zero_at_first_and_holds_the_noun_in
 
 def test_prior_captions_give_no_gradient_to_any_embedding() -> None:
     assert not encode_captions(MODEL, ["a fish"]).hidden.requires_grad
-    from dci_core.ico import _Work
-    from dci_core.losses import sd_sigmas
-
     state = begin()
     with torch.no_grad():
         for parameter in state.learned.deltas.parameters():
             parameter.normal_(generator=torch.Generator().manual_seed(0))
-    concept, prior = _Work(MODEL, toy_data(), state, sd_sigmas())._losses(0)
+    concept, prior = _Work(MODEL, toy_data(), state, SIGMAS)._losses(0)
     assert prior is not None
     for loss, reaches in ((concept, True), (prior, False)):
         grads = torch.autograd.grad(loss, list(state.learned.text.parameters()), allow_unused=True, retain_graph=True)

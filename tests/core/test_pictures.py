@@ -111,9 +111,8 @@ def test_masks_and_captions_lie_beside_their_picture(tmp_path: Path) -> None:
     assert (cat.caption, dog.mask, dog.caption) == (None, None, "a {concept} in snow")
     data = encode_pictures([cat, dog], lambda x: x[:, :, ::8, ::8])
     assert data.latents.shape == (2, 2, 3, 4, 4) and data.masks is not None
-    assert torch.equal(
-        data.latents[:, 1], data.latents[:, 0].new_tensor(cat.pixels.flip(-1)[:, ::8, ::8]).expand(2, -1, -1, -1)
-    )
+    mirrored = cat.pixels.flip(-1)[:, ::8, ::8]
+    assert torch.equal(data.latents[:, 1], mirrored.expand(2, -1, -1, -1))
     assert data.masks[0, 0, 0, 0].tolist() == [1, 1, 0, 0] and data.masks[0, 1, 0, 0].tolist() == [0, 0, 1, 1]
     assert data.masks[1].min() == 1 and data.captions == (None, "a {concept} in snow")
 

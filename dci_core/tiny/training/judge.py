@@ -20,7 +20,7 @@ from ..world.scene import PICTURE_SIZE, Scene, random_thing, render
 from ..world.words import COMPANIONS, NOUNS, PLACES, STYLES
 from .loop import Stage, averaged, report, run_stage
 
-STAGE = Stage(steps=2500, minutes=40, lr=1e-3, warm_up=100)
+STAGE = Stage(steps=1500, minutes=40, lr=2e-3, warm_up=100)
 VIEWS, PER_NOUN = 6, 250  # pictures of an individual, individuals of a noun
 NOUNS_AT_ONCE, INDIVIDUALS, VIEWS_AT_ONCE = 4, 8, 3  # a batch: strangers of the same noun are the hard ones
 TEMPERATURE = 0.1

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+
+from .muon import make_optimisers
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class Stage:
     weight_decay: float = 0.01
     seed: int = 1
     save_every: int = 500
+    matrices: tuple[str, ...] = ()  # parts of the model whose matrices Muon steps
 
 
 def learning_rate(step: int, stage: Stage) -> float:
@@ -38,6 +41,36 @@ def learning_rate(step: int, stage: Stage) -> float:
     rise = min(1.0, (step + 1) / stage.warm_up)
     fall = max(0.02, min(1.0, (stage.steps - step) / (0.3 * stage.steps)))
     return stage.lr * rise * fall
+
+
+def chance(stage: Stage, step: int) -> torch.Generator:
+    """The generator of one step of this worker: it depends on nothing else, so there is no state to save."""
+    number = ((stage.seed * 1_000_003 + step) * 64 + worker()) % 2**62
+    return torch.Generator().manual_seed(number)
+
+
+def worker() -> int:
+    """This process's number among those that train together."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def together(rank: int, count: int, port: int, work: Callable[[], None]) -> None:
+    """Runs work as one of count processes whose gradients are averaged; one thread each."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=count)
+    work()
+    distributed.destroy_process_group()
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Gradients of all workers, averaged in place."""
+    if distributed.is_initialized():
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([g.reshape(-1) for g in gradients])
+        distributed.all_reduce(flat)
+        flat /= distributed.get_world_size()
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
 
 
 def run_stage(
@@ -54,40 +87,50 @@ def run_stage(
     folder.mkdir(parents=True, exist_ok=True)
     file, start = folder / f"{name}.pt", time.monotonic()
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=stage.lr, weight_decay=stage.weight_decay, betas=(0.9, 0.99))
+    optimisers = make_optimisers(model, stage.lr, stage.weight_decay, stage.matrices)
     average = {key: value.detach().clone() for key, value in model.state_dict().items()}
-    generator, step = torch.Generator().manual_seed(stage.seed), 0
+    step = 0
     if file.exists():
         saved = torch.load(file, weights_only=True)
         model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
+        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
         average, step = saved["average"], saved["step"]
-        generator.set_state(saved["generator"])
         log.info("%s continues at step %d", name, step)
 
     def save() -> None:
         part = file.with_suffix(".part")
-        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "step": step}
-        torch.save(state | {"generator": generator.get_state()}, part)
-        part.replace(file)
+        state = {"model": model.state_dict(), "average": average, "step": step}
+        state["optimisers"] = [optimiser.state_dict() for optimiser in optimisers]
+        if worker() == 0:
+            torch.save(state, part)
+            part.replace(file)
 
-    while step < stage.steps and time.monotonic() - start < 60 * stage.minutes:
-        for group in optimiser.param_groups:
+    while step < stage.steps:
+        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = learning_rate(step, stage)
-        loss, figures = loss_of(step, generator)
-        optimiser.zero_grad(set_to_none=True)
+        loss, figures = loss_of(step, chance(stage, step))
+        model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         step += 1
-        keep = min(stage.average, (1 + step) / (10 + step))
         with torch.no_grad():
-            for key, value in model.state_dict().items():
-                average[key].lerp_(value, 1 - keep) if value.is_floating_point() else average[key].copy_(value)
+            follow(average, model.state_dict(), min(stage.average, (1 + step) / (10 + step)))
         if step % stage.save_every == 0:
             save()
+            if time.monotonic() - start > 60 * stage.minutes:
+                return
         yield step, {"loss": float(loss.detach())} | figures
     save()
+
+
+def follow(average: dict[str, Tensor], values: dict[str, Tensor], keep: float) -> None:
+    """Moves a moving average towards the values."""
+    floating = [key for key, value in values.items() if value.is_floating_point()]
+    torch._foreach_lerp_([average[key] for key in floating], [values[key] for key in floating], 1 - keep)
 
 
 def averaged(name: str, folder: Path) -> dict[str, Tensor]:
@@ -104,8 +147,9 @@ def report(name: str, steps: Iterator[tuple[int, dict[str, float]]], total: int,
         first = first or step
         for key, value in figures.items():
             sums[key] = sums.get(key, 0.0) + value
-        if step % every == 0:
+        if step % every == 0 and worker() == 0:
             pace = (time.monotonic() - began) / (step - first + 1)
             words = "  ".join(f"{key} {value / every:.4f}" for key, value in sums.items())
-            log.info("%s %d/%d  %s  %.2f s/step  %.0f min left", name, step, total, words, pace, pace * (total - step) / 60)
+            left = pace * (total - step) / 60
+            log.info("%s %d/%d  %s  %.2f s/step  %.0f min left", name, step, total, words, pace, left)
             sums = {}

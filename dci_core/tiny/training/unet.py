@@ -20,8 +20,8 @@ from .loop import Stage, averaged, report, run_stage
 
 log = logging.getLogger(__name__)
 
-STAGE = Stage(steps=6000, minutes=95, lr=1e-3, warm_up=200)
-BATCH = 32
+STAGE = Stage(steps=4000, minutes=120, lr=1.5e-3, warm_up=200, matrices=("input_blocks.", "middle_block.", "output_blocks."))
+BATCH = 16  # of each worker
 CAPTION_DROP = 0.1  # share of empty captions, for guidance
 HIDE_PADDING = 0.5  # share of rows whose padding cannot be read: words keep the attention
 OFFSET_NOISE = 0.05  # so that snow gets white and night dark
@@ -47,7 +47,9 @@ def cached_latents(folder: Path, count: int) -> np.ndarray:  # type: ignore[type
             for start in range(0, count, 200):
                 batch = torch.from_numpy(np.array(pictures[start : start + 200])).permute(0, 3, 1, 2)
                 rows.append(codec.encode(batch.to(memory_format=torch.channels_last).float() / 255).half().numpy())
-        np.save(file, np.concatenate(rows))
+        part = file.with_suffix(".part.npy")
+        np.save(part, np.concatenate(rows))
+        part.replace(file)
     return np.load(file)
 
 

@@ -1,0 +1,42 @@
+"""The program that trains one part of the small world."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from .loop import together, worker
+
+
+def main() -> None:
+    """Trains and writes OUT/<stage>.safetensors in fp16."""
+    parser = argparse.ArgumentParser(prog="python -m dci_core.tiny.training", description=__doc__)
+    parser.add_argument("stage", choices=("codec", "text", "unet", "judge"))
+    parser.add_argument("--cache", type=Path, default=Path("out/world"))
+    parser.add_argument("--out", type=Path, default=Path("out/world"))
+    parser.add_argument("--pictures", type=int, default=60_000)
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each, gradients averaged")
+    options = parser.parse_args()
+    if options.workers == 1:
+        train(options)
+    else:
+        port = 29_500 + os.getpid() % 1000
+        torch.multiprocessing.spawn(
+            together, (options.workers, port, partial(train, options)), nprocs=options.workers, join=True
+        )
+
+
+def train(options: argparse.Namespace) -> None:
+    """Trains the stage and writes its weights."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    part = importlib.import_module(f".{options.stage}", __package__).train(options.cache, options.pictures)
+    weights = {k: v.half().contiguous() for k, v in part.state_dict().items()}
+    if worker() == 0:
+        save_file(weights, options.out / f"{options.stage}.safetensors")
