@@ -49,7 +49,7 @@ def concept() -> Any:
 
 def core_prompts() -> Any:
     """The pair in the core's own terms, with the concept on the model: (model, prompts)."""
-    tokens, dci, apply = PACK["dci_core.tokens"], PACK["dci_core.dci"], PACK["dci_core.apply"]
+    tokens, prompts, apply = PACK["dci_core.tokens"], PACK["dci_core.prompts"], PACK["dci_core.apply"]
     model = apply.apply_concept(worlds()[0], concept())
     words = model.encoders["clip_l"]
 
@@ -64,7 +64,7 @@ def core_prompts() -> Any:
     pair = tokens.PairTokens(
         tokens.TokenSet.from_places(list(places), len(ids)), tokens.TokenSet.from_places(list(stand_in), len(other))
     )
-    return model, dci.Prompts(encode(PROMPT), encode(""), encode(f"a {AUXILIARY} in the snow"), pair)
+    return model, prompts.Prompts(encode(PROMPT), encode(""), encode(f"a {AUXILIARY} in the snow"), pair)
 
 
 @cache
