@@ -51,7 +51,8 @@ class Host:
     @cache  # noqa: B019
     def outcomes(self, module: str, names: tuple[str, ...]) -> dict[str, str | None]:
         """Runs checks of one module in one process of this host: check -> None, or what went wrong."""
-        command = [str(self.python), str(INSIDE / "run.py"), str(self.folder), str(ROOT), module, *names]
+        wanted = [f"{module}:{name}" for name in names]
+        command = [str(self.python), str(INSIDE / "run.py"), str(self.folder), str(ROOT), *wanted]
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST"))}
         done = subprocess.run(
             command, cwd=self.folder, env=clean, capture_output=True, text=True, check=False, timeout=SECONDS
@@ -59,7 +60,7 @@ class Host:
         lines = [line.removeprefix("RESULT ") for line in done.stdout.splitlines() if line.startswith("RESULT ")]
         results = dict(json.loads(line) for line in lines)
         missing = f"the host's process ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
-        return {name: results.get(name, missing) for name in names}
+        return {name: results.get(f"{module}:{name}", missing) for name in names}
 
 
 def find_hosts() -> list[Host]:

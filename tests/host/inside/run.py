@@ -1,4 +1,4 @@
-"""Runs checks inside a host: run.py HOST PACK MODULE CHECK... Prints one line `RESULT [name, trouble or null]` each."""
+"""Runs checks inside a host: run.py HOST PACK MODULE:CHECK... Prints a line `RESULT [MODULE:CHECK, trouble]` each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 
 def start_host(host: str) -> None:
@@ -42,8 +41,8 @@ class Pack:
         return importlib.import_module(f"{self.name}.{module}")
 
 
-def main(host: str, pack: str, module: str, *names: str) -> None:
-    """Runs the named checks of one module."""
+def main(host: str, pack: str, *names: str) -> None:
+    """Runs the named checks; trouble is null where there was none."""
     start_host(host)
     import torch
 
@@ -53,11 +52,11 @@ def main(host: str, pack: str, module: str, *names: str) -> None:
     import marks
 
     lab.PACK = Pack(load_pack(pack))
-    checks: Any = importlib.import_module(module)
     for name in names:
+        module, _, check = name.partition(":")
         try:
             with torch.inference_mode():
-                getattr(checks, name)()
+                getattr(importlib.import_module(module), check)()
             trouble = None
         except marks.Absent as absence:
             trouble = f"ABSENT {absence}"
