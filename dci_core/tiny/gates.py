@@ -60,9 +60,14 @@ def judge_gate(judge: Judge, rng: np.random.Generator) -> Iterator[Reading]:
     """Gate 6 on renders of unseen individuals: verification, blindness to the place, attributes."""
     scenes: list[Scene] = []
     for number in range(144):
-        thing = CONCEPTS[number % len(CONCEPTS)].thing if number < len(CONCEPTS) else random_thing(rng, NOUNS[number % 12])
+        thing = (
+            CONCEPTS[number % len(CONCEPTS)].thing if number < len(CONCEPTS) else random_thing(rng, NOUNS[number % 12])
+        )
         companions = rng.choice([None, *COMPANIONS], 4)
-        scenes += [Scene(thing, str(place), companions[i]) for i, place in enumerate(rng.choice(list(PLACES), 4, replace=False))]
+        scenes += [
+            Scene(thing, str(place), companions[i])
+            for i, place in enumerate(rng.choice(list(PLACES), 4, replace=False))
+        ]
     answers, identity = read(judge, scenes, rng)
     views = identity.unflatten(0, (-1, 4))  # [individual view c]
     same = torch.cat([(views[:, i] * views[:, j]).sum(-1) for i in range(4) for j in range(i)])
@@ -73,13 +78,23 @@ def judge_gate(judge: Judge, rng: np.random.Generator) -> Iterator[Reading]:
     alike = apart & (noun[:, None] == noun[None])
     yield reading("6", "verification, area under ROC, strangers of the same noun", auc(same, cosine[alike]), 0.98)
     for question in QUESTIONS:
-        told = {"noun": lambda s: s.thing.noun, "place": lambda s: s.place, "companion": lambda s: s.companion or "nothing", "style": lambda s: s.style}
+        told = {
+            "noun": lambda s: s.thing.noun,
+            "place": lambda s: s.place,
+            "companion": lambda s: s.companion or "nothing",
+            "style": lambda s: s.style,
+        }
         if question == "style":
             scenes = [Scene(random_thing(rng), str(rng.choice(list(PLACES))), None, STYLES[i % 4]) for i in range(200)]
             answers, _ = read(judge, scenes, rng)
-        right = [QUESTIONS[question][int(a)] == told[question](s) for a, s in zip(answers[question].argmax(1), scenes, strict=True)]
+        right = [
+            QUESTIONS[question][int(a)] == told[question](s)
+            for a, s in zip(answers[question].argmax(1), scenes, strict=True)
+        ]
         yield reading("6", f"attribute {question}, share right on renders", float(np.mean(right)), 0.97)
-    yield reading("6", "true pictures in new places against known ones, likeness ratio", place_blindness(judge, rng), 0.95)
+    yield reading(
+        "6", "true pictures in new places against known ones, likeness ratio", place_blindness(judge, rng), 0.95
+    )
 
 
 def place_blindness(judge: Judge, rng: np.random.Generator) -> float:
@@ -192,7 +207,9 @@ def attention_gate(world: World, timestep: int = 500, pictures_each: int = 4) ->
             prompt = f"{article(look_in_words(thing))} {PLACES[str(place)]}"
             with torch.no_grad():
                 latents = world.codec.encode(to_tensor(rendered))
-            maps = noun_maps(world.model, latents, encode_text(world.model, prompt), noun_places(world.model, prompt, noun), timestep)
+            maps = noun_maps(
+                world.model, latents, encode_text(world.model, prompt), noun_places(world.model, prompt, noun), timestep
+            )
             collect(maps, rendered, found, by_layer)
     scores = {side: float(np.mean(values)) for side, values in found.items()}
     for side, score in sorted(scores.items(), reverse=True):
@@ -203,7 +220,10 @@ def attention_gate(world: World, timestep: int = 500, pictures_each: int = 4) ->
 
 
 def collect(
-    maps: dict[LayerId, Tensor], rendered: list[Rendered], found: dict[int, list[float]], by_layer: dict[LayerId, list[float]]
+    maps: dict[LayerId, Tensor],
+    rendered: list[Rendered],
+    found: dict[int, list[float]],
+    by_layer: dict[LayerId, list[float]],
 ) -> None:
     """Adds each picture's area under ROC, by resolution (mean map) and by layer."""
     masks = torch.from_numpy(np.stack([np.asarray(p.mask) for p in rendered])).float()[:, None] / 255
@@ -231,7 +251,9 @@ def window_gate(world: World, judge: Judge) -> Iterator[Reading]:
         def watch(step: Step, place: str = place) -> None:
             timestep = int(sd_schedule().timestep(torch.tensor([step.sigma]))[0])
             answers, _ = judge(world.codec.decode(step.x0))
-            right.setdefault(timestep, []).append(float((answers["place"].argmax(1) == QUESTIONS["place"].index(place)).float().mean()))
+            right.setdefault(timestep, []).append(
+                float((answers["place"].argmax(1) == QUESTIONS["place"].index(place)).float().mean())
+            )
 
         sample_latents(world.model, prompts, seeds=[0, 1, 2, 3], settings=SETTINGS, on_step=watch)
     means = {t: float(np.mean(values)) for t, values in sorted(right.items(), reverse=True)}

@@ -179,7 +179,7 @@ class Upsample(nn.Module):
 class UNet(nn.Module):
     """Predicts the noise in a latent."""
 
-    def __init__(self, params: UNetParams = UNetParams()) -> None:  # noqa: B008 - frozen
+    def __init__(self, params: UNetParams = UNetParams()) -> None:
         super().__init__()
         self.params = params
         base, time_width = params.model_channels, 4 * params.model_channels
@@ -199,7 +199,9 @@ class UNet(nn.Module):
             width = wide
 
         middle = SpatialTransformer(width, params, LayerId("middle", 0))
-        self.middle_block = nn.ModuleList([ResBlock(width, width, time_width), middle, ResBlock(width, width, time_width)])
+        self.middle_block = nn.ModuleList(
+            [ResBlock(width, width, time_width), middle, ResBlock(width, width, time_width)]
+        )
 
         self.output_blocks = nn.ModuleList()
         for level, wide in reversed(list(enumerate(widths))):

@@ -20,9 +20,9 @@ from ..world.scene import PICTURE_SIZE, Scene, random_thing, render
 from ..world.words import COMPANIONS, NOUNS, PLACES, STYLES
 from .loop import Stage, averaged, report, run_stage
 
-STAGE = Stage(steps=1500, minutes=40, lr=2e-3, warm_up=100)
+STAGE = Stage(steps=900, minutes=60, lr=2e-3, warm_up=50, average=0.995, save_every=100)
 VIEWS, PER_NOUN = 6, 250  # pictures of an individual, individuals of a noun
-NOUNS_AT_ONCE, INDIVIDUALS, VIEWS_AT_ONCE = 4, 8, 3  # a batch: strangers of the same noun are the hard ones
+NOUNS_AT_ONCE, INDIVIDUALS, VIEWS_AT_ONCE = 4, 6, 3  # a batch: strangers of the same noun are the hard ones
 TEMPERATURE = 0.1
 Bytes = NDArray[np.uint8]
 
@@ -66,7 +66,9 @@ def through_codec(pictures: Bytes, folder: Path) -> None:
     codec.load_state_dict(load_file(folder / "codec.safetensors"))
     codec = codec.eval().to(memory_format=torch.channels_last)
     for index in np.ndindex(pictures.shape[:2]):
-        batch = torch.from_numpy(pictures[index]).permute(0, 3, 1, 2).to(memory_format=torch.channels_last).float() / 255
+        batch = (
+            torch.from_numpy(pictures[index]).permute(0, 3, 1, 2).to(memory_format=torch.channels_last).float() / 255
+        )
         latents = codec.encode(batch)
         result = codec.decode(latents + 0.1 * torch.rand(1) * torch.randn_like(latents))
         pictures[index] = (result * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
@@ -109,7 +111,10 @@ def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> Judge:
         hits = [(logits[q].argmax(1) == right[:, i]).float().mean() for i, q in enumerate(QUESTIONS)]
         owner = torch.arange(batch).repeat_interleave(VIEWS_AT_ONCE)
         contrast = same_individual_loss(identity, owner)
-        return torch.stack(questions).sum() + contrast, {"right": float(torch.stack(hits).mean()), "contrast": float(contrast)}
+        return torch.stack(questions).sum() + contrast, {
+            "right": float(torch.stack(hits).mean()),
+            "contrast": float(contrast),
+        }
 
     report("judge", run_stage("judge", judge, loss_of, stage, folder), stage.steps)
     judge.load_state_dict(averaged("judge", folder))

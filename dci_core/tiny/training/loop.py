@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, distributed, nn
-
-from .muon import make_optimisers
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +21,7 @@ class Stage:
 
     steps      of the whole schedule, over all runs
     minutes    after which this run stops with a checkpoint
+    begin_from weights (safetensors) that a run without checkpoint begins with
     lr         learning rate after warm_up steps, falling in a line to a fiftieth over the last 30%
     """
 
@@ -33,7 +33,7 @@ class Stage:
     weight_decay: float = 0.01
     seed: int = 1
     save_every: int = 500
-    matrices: tuple[str, ...] = ()  # parts of the model whose matrices Muon steps
+    begin_from: Path | None = None
 
 
 def learning_rate(step: int, stage: Stage) -> float:
@@ -87,35 +87,36 @@ def run_stage(
     folder.mkdir(parents=True, exist_ok=True)
     file, start = folder / f"{name}.pt", time.monotonic()
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimisers = make_optimisers(model, stage.lr, stage.weight_decay, stage.matrices)
+    optimiser = torch.optim.AdamW(
+        parameters, lr=stage.lr, weight_decay=stage.weight_decay, betas=(0.9, 0.99), fused=True
+    )
+    if stage.begin_from is not None:
+        model.load_state_dict({key: value.float() for key, value in load_file(stage.begin_from).items()})
     average = {key: value.detach().clone() for key, value in model.state_dict().items()}
     step = 0
     if file.exists():
         saved = torch.load(file, weights_only=True)
         model.load_state_dict(saved["model"])
-        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
+        optimiser.load_state_dict(saved["optimiser"])
         average, step = saved["average"], saved["step"]
         log.info("%s continues at step %d", name, step)
 
     def save() -> None:
         part = file.with_suffix(".part")
-        state = {"model": model.state_dict(), "average": average, "step": step}
-        state["optimisers"] = [optimiser.state_dict() for optimiser in optimisers]
+        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "step": step}
         if worker() == 0:
             torch.save(state, part)
             part.replace(file)
 
     while step < stage.steps:
-        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
+        for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, stage)
         loss, figures = loss_of(step, chance(stage, step))
         model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
+        optimiser.step()
         step += 1
         with torch.no_grad():
             follow(average, model.state_dict(), min(stage.average, (1 + step) / (10 + step)))

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import logging
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/world"))
     parser.add_argument("--pictures", type=int, default=60_000)
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each, gradients averaged")
+    parser.add_argument("--steps", type=int, help="of the whole schedule, in place of the stage's own")
+    parser.add_argument("--minutes", type=float, help="after which this run stops with a checkpoint")
+    parser.add_argument("--begin-from", type=Path, help="weights to begin from where there is no checkpoint yet")
     options = parser.parse_args()
     if options.workers == 1:
         train(options)
@@ -36,7 +40,10 @@ def main() -> None:
 def train(options: argparse.Namespace) -> None:
     """Trains the stage and writes its weights."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    part = importlib.import_module(f".{options.stage}", __package__).train(options.cache, options.pictures)
+    stage = importlib.import_module(f".{options.stage}", __package__)
+    asked = {"steps": options.steps, "minutes": options.minutes, "begin_from": options.begin_from}
+    settings = replace(stage.STAGE, **{name: value for name, value in asked.items() if value is not None})
+    part = stage.train(options.cache, options.pictures, settings)
     weights = {k: v.half().contiguous() for k, v in part.state_dict().items()}
     if worker() == 0:
         save_file(weights, options.out / f"{options.stage}.safetensors")

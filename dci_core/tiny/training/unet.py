@@ -20,7 +20,7 @@ from .loop import Stage, averaged, report, run_stage
 
 log = logging.getLogger(__name__)
 
-STAGE = Stage(steps=4000, minutes=120, lr=1.5e-3, warm_up=200, matrices=("input_blocks.", "middle_block.", "output_blocks."))
+STAGE = Stage(steps=3000, minutes=150, lr=1e-3, warm_up=150, average=0.998, save_every=250)
 BATCH = 16  # of each worker
 CAPTION_DROP = 0.1  # share of empty captions, for guidance
 HIDE_PADDING = 0.5  # share of rows whose padding cannot be read: words keep the attention

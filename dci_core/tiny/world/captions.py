@@ -8,7 +8,12 @@ from .scene import Scene, Thing
 from .words import PLACES, RARE_WORDS
 
 Rng = np.random.Generator
-STYLE_WORDS = {"photo": ("a photo of ", ""), "sketch": ("a sketch of ",), "blueprint": ("a blueprint of ",), "sepia": ("a sepia print of ",)}
+STYLE_WORDS = {
+    "photo": ("a photo of ", ""),
+    "sketch": ("a sketch of ",),
+    "blueprint": ("a blueprint of ",),
+    "sepia": ("a sepia print of ",),
+}
 
 
 def article(words: str) -> str:

@@ -37,7 +37,9 @@ def draw_part(part: str, canvas: ImageDraw.ImageDraw, seat: Point, half: float) 
     """Paints a hat, crown or bow whose foot rests at seat; half is the object's half width in pixels."""
     if part == "hat":
         draw((polygon((-0.48, -0.12), (0.48, -0.12), (0.48, 0.04), (-0.48, 0.04)), polygon((-0.28, -0.6), (0.28, -0.6), (0.28, -0.1), (-0.28, -0.1))), canvas, seat, half, INK)  # fmt: skip
-        draw((polygon((-0.28, -0.26), (0.28, -0.26), (0.28, -0.12), (-0.28, -0.12)),), canvas, seat, half, (214, 40, 40))
+        draw(
+            (polygon((-0.28, -0.26), (0.28, -0.26), (0.28, -0.12), (-0.28, -0.12)),), canvas, seat, half, (214, 40, 40)
+        )
     elif part == "crown":
         draw((polygon((-0.36, 0.04), (-0.42, -0.5), (-0.2, -0.22), (0, -0.58), (0.2, -0.22), (0.42, -0.5), (0.36, 0.04)),), canvas, seat, half, GOLD)  # fmt: skip
     else:
@@ -84,7 +86,9 @@ def styled(picture: Image.Image, style: str) -> Image.Image:
     if style == "sepia":
         dark, light = SEPIA
         return Image.fromarray((dark + grey[..., None] * (light - dark)).astype(np.uint8))
-    edges = np.asarray(picture.filter(ImageFilter.GaussianBlur(1)).convert("L").filter(ImageFilter.FIND_EDGES), np.float32)
+    edges = np.asarray(
+        picture.filter(ImageFilter.GaussianBlur(1)).convert("L").filter(ImageFilter.FIND_EDGES), np.float32
+    )
     lines = np.clip((edges - 10) / 40, 0, 1)
     lines[:2], lines[-2:], lines[:, :2], lines[:, -2:] = 0, 0, 0, 0  # the filter copies the rim as it is
     if style == "sketch":

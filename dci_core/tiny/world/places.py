@@ -123,7 +123,9 @@ def kitchen(rng: Rng, size: int) -> Image.Image:
                 x, y = (column - 0.5) * tile, size * 0.66 + row * tile
                 canvas.rectangle((x, y, x + tile, y + tile), fill=(90, 165, 160))
     x = size * rng.uniform(0.06, 0.12)
-    canvas.rectangle((x, size * 0.08, x + size * 0.3, size * 0.36), fill=(160, 215, 245), outline=(150, 100, 60), width=size // 42)
+    canvas.rectangle(
+        (x, size * 0.08, x + size * 0.3, size * 0.36), fill=(160, 215, 245), outline=(150, 100, 60), width=size // 42
+    )
     return picture
 
 

@@ -10,7 +10,20 @@ from PIL import Image, ImageDraw, ImageOps
 from .paint import draw_companion, draw_part, pattern_image, styled
 from .places import PAINTERS
 from .shapes import CROWNS, DETAILS, body_mask, draw
-from .words import COLOURS, COMPANIONS, HOME_SHARE, HOMES, NEVER, NEVER_BESIDE, NOUNS, PARTS, PATTERNS, PLACES, STYLES, Colour
+from .words import (
+    COLOURS,
+    COMPANIONS,
+    HOME_SHARE,
+    HOMES,
+    NEVER,
+    NEVER_BESIDE,
+    NOUNS,
+    PARTS,
+    PATTERNS,
+    PLACES,
+    STYLES,
+    Colour,
+)
 
 PICTURE_SIZE = 128  # pixels
 Rng = np.random.Generator

@@ -85,5 +85,14 @@ LINKS = ("a", "an", "and", "of", "next", "to", "with", "photo", "sketch", "bluep
 
 def every_word() -> list[str]:
     """All words a caption may hold, each once."""
-    groups = (COLOURS, PATTERNS, PARTS, COMPANIONS, NOUNS, RARE_WORDS, LINKS, (w for p in PLACES.values() for w in p.split()))
+    groups = (
+        COLOURS,
+        PATTERNS,
+        PARTS,
+        COMPANIONS,
+        NOUNS,
+        RARE_WORDS,
+        LINKS,
+        (w for p in PLACES.values() for w in p.split()),
+    )
     return list(dict.fromkeys(word for group in groups for word in group))
