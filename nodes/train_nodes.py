@@ -53,6 +53,7 @@ def plain_inputs() -> list[Any]:
             default=DEFAULTS.seed,
             min=0,
             max=0xFFFFFFFF,
+            control_after_generate=False,  # the page would draw a new seed for each queue, and train anew
             tooltip="Seed of noise, timesteps and flips; the same seed gives the same concept.",
         ),
     ]

@@ -10,6 +10,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from ...dci_core.tiny.model import TinyModel, load_tiny_world
 from ...dci_core.tiny.text import TextParams
 from ...dci_core.tiny.tokenizer import BEGIN, END, load_tokenizer
 from ...dci_core.tiny.unet import UNetParams
+from ...dci_core.tiny.world.concepts import HeldOut
 
 ENCODER = "clip_l"  # the name that SD 1.x's only text encoder has
 
@@ -26,6 +28,12 @@ def load_world() -> tuple[Any, Any, Any]:
     """(MODEL, CLIP, VAE) of the tiny world with its trained weights."""
     world = load_tiny_world()
     return host_model(world.model), host_clip(world.model), host_vae(world.codec)
+
+
+def example_pictures(thing: HeldOut) -> Tensor:
+    """The reference pictures of one held-out thing in varied places, as an IMAGE [b h w 3]."""
+    pictures = [np.asarray(each.picture.convert("RGB"), dtype=np.float32) / 255 for each in thing.references("varied")]
+    return torch.from_numpy(np.stack(pictures))
 
 
 def host_model(tiny: TinyModel) -> Any:

@@ -72,11 +72,6 @@ def test_the_host_can_describe_every_node_to_the_page() -> None:
         json.dumps(info, default=str)
 
 
-def test_there_is_a_help_page_for_every_node() -> None:
-    folder = Path(PACK["nodes"].__file__).parents[1] / "js" / "docs"
-    assert {path.stem for path in folder.glob("*.md")} == set(IDS)
-
-
 def knowing() -> tuple[Any, Any]:
     """The tiny world's MODEL and CLIP with the random concept."""
     _, model, clip = worlds()
