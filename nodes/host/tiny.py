@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...dci_core.errors import BadModel
 from ...dci_core.tiny.codec import LATENT_CHANNELS, Codec
 from ...dci_core.tiny.model import TinyModel, load_tiny_world
 from ...dci_core.tiny.text import TextParams
@@ -26,7 +28,14 @@ ENCODER = "clip_l"  # the name that SD 1.x's only text encoder has
 
 def load_world() -> tuple[Any, Any, Any]:
     """(MODEL, CLIP, VAE) of the tiny world with its trained weights."""
-    world = load_tiny_world()
+    try:
+        world = load_tiny_world()
+    except OSError as error:
+        raise BadModel(
+            f'the small world\'s "{Path(error.filename or "").name}" cannot be read',
+            "the weights that ship with this pack are expected",
+            "install the pack again",
+        ) from error
     return host_model(world.model), host_clip(world.model), host_vae(world.codec)
 
 

@@ -141,7 +141,7 @@ def rare_tokens(host: HostModel) -> dict[str, list[int]] | None:
     """Where modifier tokens start in the tiny world, whose rare words are its own; None: CLIP's."""
     if host.family != "tiny":
         return None
-    return {name: [words.tokenize(rare)[0] for rare in RARE_WORDS[:3]] for name, words in host.encoders.items()}
+    return {name: [words.tokenize(rare)[0] for rare in RARE_WORDS] for name, words in host.encoders.items()}
 
 
 def announce(host: HostModel, data: TrainingData, lesson: Lesson, state: TrainState) -> None:
