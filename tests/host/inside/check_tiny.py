@@ -232,3 +232,10 @@ def test_host_and_core_know_a_base_model_by_the_same_hash() -> None:
     changed, _ = PACK["nodes.host.concepts"].with_concept(model, clip, concept(), 1.0)
     assert identity.base_hash(model, family) == identity.base_hash(changed, family) == own
     assert identity.patches_hash(model) != identity.patches_hash(changed)
+
+
+def test_previews_of_the_tiny_world_have_a_colour_for_each_channel() -> None:
+    _, model, _ = worlds()
+    PACK["nodes.host.tiny"].give_previews(model, PACK["dci_core.tiny.codec"].Codec().eval())
+    form = model.model.latent_format
+    assert torch.tensor(form.latent_rgb_factors).shape == (8, 3) and len(form.latent_rgb_factors_bias) == 3
