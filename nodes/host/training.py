@@ -19,6 +19,7 @@ from ...dci_core.checkpoint import load_state, save_state
 from ...dci_core.concept import Concept, check_trigger, make_concept
 from ...dci_core.concept_file import load_concept, save_concept
 from ...dci_core.errors import BadModel, BadSettings, PackError
+from ...dci_core.estimate import check_room, needs_of, seconds_left
 from ...dci_core.families import Family
 from ...dci_core.ico import StepReport, train_steps
 from ...dci_core.ico_settings import IcoSettings, check_settings
@@ -37,6 +38,7 @@ from .thaw import open_to_gradients
 
 log = logging.getLogger(__name__)
 SAVE_EVERY = 100  # steps between two resume files
+TIME_AFTER = (3, 20)  # steps of this run after which the log says how long it will still take
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +102,14 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
 def run_training(host: HostModel, data: TrainingData, lesson: Lesson, resume: Path) -> TrainState:
     """The state after the last step; whatever stops it, the resume file holds what was reached."""
     state = resumed(host, data, lesson, resume)
-    announce(host, data, lesson, state)
-    watcher = Preview(host, data, state, lesson.preview_every)
     resume.parent.mkdir(parents=True, exist_ok=True)
+    announce(data, lesson, state, resume.parent)
+    watcher = Preview(host, data, state, lesson.preview_every)
+    reports: list[StepReport] = []
     try:
         for report in train_steps(host, data, state, sigmas=host.sigmas()):
-            after_step(report, state, watcher, resume)
+            reports.append(report)
+            after_step(reports, state, watcher, resume)
     except BaseException:
         if state.step:
             save_state(state, resume)
@@ -114,12 +118,14 @@ def run_training(host: HostModel, data: TrainingData, lesson: Lesson, resume: Pa
     return state
 
 
-def after_step(report: StepReport, state: TrainState, watcher: Preview, resume: Path) -> None:
+def after_step(reports: list[StepReport], state: TrainState, watcher: Preview, resume: Path) -> None:
     """The bar moves, a picture may show, the user may have cancelled."""
     from comfy.model_management import throw_exception_if_processing_interrupted
 
-    if report.step == 1:
-        log.info("%d steps will take about %.0f s", report.steps, report.seconds * report.steps)
+    report = reports[-1]
+    left = seconds_left(reports)
+    if left is not None and len(reports) in TIME_AFTER:
+        log.info("step %d of %d, loss %.4f, about %.0f s left", report.step, report.steps, report.loss, left)
     watcher.show(report)
     if report.step % SAVE_EVERY == 0 and report.step < report.steps:
         save_state(state, resume)
@@ -144,15 +150,17 @@ def rare_tokens(host: HostModel) -> dict[str, list[int]] | None:
     return {name: [words.tokenize(rare)[0] for rare in RARE_WORDS] for name, words in host.encoders.items()}
 
 
-def announce(host: HostModel, data: TrainingData, lesson: Lesson, state: TrainState) -> None:
-    """Says what is to come, before the first step."""
-    learned = sum(p.numel() for p in state.learned.parameters())
-    rows = lesson.settings.batch * (1 if lesson.settings.prior == "none" else 2)
+def announce(data: TrainingData, lesson: Lesson, state: TrainState, folder: Path) -> None:
+    """Says what is to come, before the first step; raises NotSaved where the disk has no room for it."""
+    needs = needs_of(state, lesson.keep_rank)
+    check_room(folder, needs.resume + needs.concept)
+    left, rows = state.settings.steps - state.step, state.settings.batch * (1 if state.settings.prior == "none" else 2)
     log.info(
-        "training %s %s on %d pictures: %d steps of %d rows, %.1f million learned numbers, about %.0f MiB for them and "
-        "the optimiser; resume and result go to models/%s",
-        lesson.trigger, lesson.noun, len(data.latents), lesson.settings.steps - state.step, rows, learned / 1e6,
-        learned * 16 / 2**20, folders.FOLDER,
+        "training %s %s on %d pictures: %d steps of %d rows", lesson.trigger, lesson.noun, len(data.latents), left, rows
+    )
+    log.info(
+        "on top of the model it takes %.0f MB of memory; at most %.0f MB in models/%s, %.1f MB in the end",
+        needs.memory / 1e6, (needs.resume + needs.concept) / 1e6, folders.FOLDER, needs.concept / 1e6,
     )  # fmt: skip
 
 
