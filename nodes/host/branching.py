@@ -19,7 +19,7 @@ from ...dci_core.errors import BadModel
 from ...dci_core.schedule import is_open, window_threshold
 from ...dci_core.stability import shared_warning, window_warning
 from .conds import TAG, doubled_mask, paired_conds
-from .noise import start_noise, with_branch_noise
+from .noise import freshness, start_noise, with_branch_noise
 from .patching import with_rule
 from .plan import DbimRecord, DciPatch
 from .rows import chosen_rows, chunks_of, plan_of
@@ -32,11 +32,13 @@ Wrapper = Callable[..., Tensor]
 def with_dci(model: Any, patch: DciPatch) -> tuple[Any, DbimRecord]:
     """(clone of the model with the dual branch, record of its last run). An earlier DCI on it gives way to this one.
 
-    Off means off: with a closed window or without a layer that has a share, the clone carries nothing.
+    Off means off: with a closed window or without a layer that has a share, the clone carries nothing. Raises
+    BadSettings for a window outside 0..1.
     """
     from comfy.patcher_extension import WrappersMP
 
     clone, record = model.clone(), DbimRecord()
+    threshold_of(patch, clone.get_model_object("model_sampling"))
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
         clone.remove_wrappers_with_key(kind, KEY)
     if patch.settings.window > 0 and any(patch.dbim.shares.values()):
@@ -74,7 +76,7 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
             log.warning(too_low)
             rest = (denoise_mask, callback, disable_pbar, seed, *args)
             return executor(noise, latent_image, sampler, sigmas, *rest, **kwargs)
-        warn_of_overshoot(patch, guider, sigmas, threshold)
+        warn_of_overshoot(patch, getattr(guider, "cfg", None), sigmas, threshold, freshness(sampler))
         other_seed = auxiliary_seed(seed or 0)
         other = noise if patch.settings.guidance == "aligned" else start_noise(noise, other_seed)
         guider.conds = paired_conds(guider.conds, patch.plan)
@@ -169,11 +171,10 @@ def watch(
     return seen
 
 
-def warn_of_overshoot(patch: DciPatch, guider: Any, sigmas: Tensor, threshold: float) -> None:
-    """Says so when shared guidance would run away with this CFG and these steps."""
-    cfg = getattr(guider, "cfg", None)
+def warn_of_overshoot(patch: DciPatch, cfg: float | None, sigmas: Tensor, threshold: float, eta: float) -> None:
+    """Says so when shared guidance would run away with this CFG, these steps and this share of fresh noise."""
     if patch.settings.guidance == "shared" and cfg is not None:
-        sentence = shared_warning(sigmas.tolist(), float(cfg), threshold)
+        sentence = shared_warning(sigmas.tolist(), float(cfg), threshold, eta)
         if sentence:
             log.warning(sentence)
 

@@ -68,3 +68,10 @@ def noise_like(function: Callable[..., Tensor], x: Tensor, sigmas: Tensor, seed:
         tree = sampling.BrownianTreeNoiseSampler
         return tree(x, above.min(), sigmas.max(), seed=seed, cpu=not name.endswith(ON_DEVICE))
     return sampling.default_noise_sampler(x, seed=seed)
+
+
+def freshness(sampler: Any) -> float:
+    """The share of fresh noise (eta) in a host sampler's steps, as far as its name tells."""
+    name = getattr(getattr(sampler, "sampler_function", None), "__name__", "")
+    given = getattr(sampler, "extra_options", {}).get("eta")
+    return float(given) if given is not None else float("ancestral" in name or name.endswith(("_ddpm", "_lcm")))

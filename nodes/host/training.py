@@ -83,10 +83,11 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     if place.is_file():
         log.info("the concept %s was trained before; taken from %s", lesson.trigger, place.name)
         return load_concept(place), read_losses(place)
+    with torch.inference_mode(False), torch.no_grad():
+        data = encode_lesson(model, vae, lesson, family)  # before the others are loaded: the VAE may push them out
     with loaded(model, clip):
         host = HostModel(model, clip, family)
         with open_to_gradients(model.model.diffusion_model, clip.cond_stage_model):
-            data = encode_lesson(model, vae, lesson, family)
             state = run_training(host, data, lesson, place.with_suffix(".training"))
         concept = make_concept(state, trigger=lesson.trigger, rank=lesson.keep_rank, base_hash=base)
     place.parent.mkdir(parents=True, exist_ok=True)
