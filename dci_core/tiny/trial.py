@@ -13,6 +13,7 @@ from ..branches import DciSettings
 from ..prompts import Prompts
 from ..sample import SampleSettings, sample_latents
 from .codec import Codec
+from .defaults import TINY_SAMPLE
 from .judge import Judge, Scale, Verdict, make_scale, verdict
 from .model import TinyModel
 from .world.concepts import HeldOut
@@ -21,7 +22,7 @@ from .world.words import COMPANIONS, HOMES, NEVER, NEVER_BESIDE, PLACES
 
 TRIAL_SEED = 88_000
 NUM_STRANGERS = 24
-SETTINGS = SampleSettings(num_steps=20, cfg=4.0, sampler="dpmpp_2m")
+SETTINGS = TINY_SAMPLE
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ...dci_core.errors import BadModel
 from ...dci_core.families import Family
 from ...dci_core.layer_names import PARTS, weight_key
 from .families import family_of
+from .identity import base_hash
 from .triggers import encoder_names, with_trigger
 
 PREFIX = "diffusion_model."
@@ -22,7 +23,8 @@ def with_concept(model: Any, clip: Any, concept: Concept, strength: float) -> tu
     family = family_of(model)
     check_encoders(clip, family)
     widths = {layer: (family.width(layer), family.context_width) for layer in family.layers}
-    check_fit(concept, family=family.name, widths=widths, token_widths=dict(family.encoders))
+    base = base_hash(model, family)
+    check_fit(concept, family=family.name, widths=widths, token_widths=dict(family.encoders), base_hash=base)
     clone = model.clone()
     if strength:
         patches = weight_patches(concept)

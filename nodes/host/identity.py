@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...dci_core.layer_names import block_path
-from .patching import cross_attention_layers
+from ...dci_core.base_hash import hash_base
+from ...dci_core.families import Family
+from ...dci_core.layer_names import PARTS, weight_key
+
+PREFIX = "diffusion_model."
 
 
 def digest(value: Tensor) -> str:
@@ -20,15 +23,22 @@ def digest(value: Tensor) -> str:
     return seen.hexdigest()[:16]
 
 
-def base_id(model: Any) -> str:
-    """A hash of a MODEL's key weights in its first, middle and last cross-attention, and of all patches on it."""
-    layers = cross_attention_layers(model)
+def base_hash(model: Any, family: Family) -> str:
+    """The fingerprint of a MODEL's key and value weights as its checkpoint has them, patches left out."""
+    entries = model.get_key_patches(PREFIX)
+    names = [weight_key(layer, part) for layer in family.layers for part in PARTS]
+    return hash_base({name: original(entries[PREFIX + name][0]) for name in names}, family.layers)
+
+
+def original(entry: Any) -> Tensor:
+    """The weight itself; newer hosts put what converts it beside it."""
+    weight = entry[0] if isinstance(entry, tuple | list) else entry
+    return weight if weight.dtype.itemsize > 1 else weight.to(torch.float16)
+
+
+def patches_hash(model: Any) -> str:
+    """The fingerprint of all patches on a MODEL: other LoRAs or concepts that a training starts from."""
     seen = hashlib.sha256()
-    for layer in (layers[0], layers[len(layers) // 2], layers[-1]):
-        for entries in model.get_key_patches(f"diffusion_model.{block_path(layer)}.to_k.weight").values():
-            first = entries[0]
-            weight = first[0] if isinstance(first, tuple | list) else first
-            seen.update(digest(weight).encode())
     for key in sorted(model.patches, key=str):
         for strength, value, *_ in model.patches[key]:
             seen.update(repr((str(key), strength, [digest(x) for x in tensors_in(value)])).encode())

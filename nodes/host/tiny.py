@@ -7,27 +7,50 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
-from ...dci_core.tiny.codec import LATENT_CHANNELS, Codec
+from ...dci_core.errors import BadModel
+from ...dci_core.tiny.codec import FACTOR, LATENT_CHANNELS, Codec
 from ...dci_core.tiny.model import TinyModel, load_tiny_world
 from ...dci_core.tiny.text import TextParams
 from ...dci_core.tiny.tokenizer import BEGIN, END, load_tokenizer
 from ...dci_core.tiny.unet import UNetParams
-from ...dci_core.tiny.world.concepts import HeldOut
+from ...dci_core.tiny.world.concepts import CONCEPTS, HeldOut
 
 ENCODER = "clip_l"  # the name that SD 1.x's only text encoder has
 
 
 def load_world() -> tuple[Any, Any, Any]:
     """(MODEL, CLIP, VAE) of the tiny world with its trained weights."""
-    world = load_tiny_world()
-    return host_model(world.model), host_clip(world.model), host_vae(world.codec)
+    try:
+        world = load_tiny_world()
+    except OSError as error:
+        raise BadModel(
+            f'the small world\'s "{Path(error.filename or "").name}" cannot be read',
+            "the weights that ship with this pack are expected",
+            "install the pack again",
+        ) from error
+    model = host_model(world.model)
+    give_previews(model, world.codec)
+    return model, host_clip(world.model), host_vae(world.codec)
+
+
+def give_previews(model: Any, codec: Codec) -> None:
+    """Lets the host show previews while it samples: colours as the best linear guess from the latent's channels."""
+    pictures = rearrange(example_pictures(CONCEPTS[0]), "b h w c -> b c h w")
+    latents = rearrange(codec.encode(pictures), "b c h w -> (b h w) c")
+    colours = rearrange(avg_pool2d(pictures * 2 - 1, FACTOR), "b c h w -> (b h w) c")
+    guess = torch.linalg.lstsq(torch.cat([latents, torch.ones(len(latents), 1)], dim=1), colours).solution
+    form = model.model.latent_format
+    form.latent_rgb_factors, form.latent_rgb_factors_bias = guess[:-1].tolist(), guess[-1].tolist()
 
 
 def example_pictures(thing: HeldOut) -> Tensor:

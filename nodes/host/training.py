@@ -31,7 +31,7 @@ from . import folders
 from .adapter import HostModel
 from .concepts import check_encoders
 from .families import family_of
-from .identity import base_id, digest
+from .identity import base_hash, digest, patches_hash
 from .previews import Preview
 from .thaw import open_to_gradients
 
@@ -78,8 +78,8 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     """
     family = family_of(model)
     check_lesson(model, clip, lesson, family)
-    base = base_id(model)
-    place = kept_path(lesson, base)
+    base = base_hash(model, family)
+    place = kept_path(lesson, base + patches_hash(model))
     if place.is_file():
         log.info("the concept %s was trained before; taken from %s", lesson.trigger, place.name)
         return load_concept(place), read_losses(place)
@@ -141,7 +141,7 @@ def rare_tokens(host: HostModel) -> dict[str, list[int]] | None:
     """Where modifier tokens start in the tiny world, whose rare words are its own; None: CLIP's."""
     if host.family != "tiny":
         return None
-    return {name: [words.tokenize(rare)[0] for rare in RARE_WORDS[:3]] for name, words in host.encoders.items()}
+    return {name: [words.tokenize(rare)[0] for rare in RARE_WORDS] for name, words in host.encoders.items()}
 
 
 def announce(host: HostModel, data: TrainingData, lesson: Lesson, state: TrainState) -> None:

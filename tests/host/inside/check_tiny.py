@@ -222,3 +222,20 @@ def test_a_concept_of_another_family_is_refused() -> None:
         assert "sd15" in str(error) and "tiny" in str(error)
     else:
         raise AssertionError("no error")
+
+
+def test_host_and_core_know_a_base_model_by_the_same_hash() -> None:
+    core, model, clip = worlds()
+    family = PACK["dci_core.families"].find_family("tiny")
+    own = PACK["dci_core.base_hash"].hash_base(dict(core.unet.named_parameters()), family.layers)
+    identity = PACK["nodes.host.identity"]
+    changed, _ = PACK["nodes.host.concepts"].with_concept(model, clip, concept(), 1.0)
+    assert identity.base_hash(model, family) == identity.base_hash(changed, family) == own
+    assert identity.patches_hash(model) != identity.patches_hash(changed)
+
+
+def test_previews_of_the_tiny_world_have_a_colour_for_each_channel() -> None:
+    _, model, _ = worlds()
+    PACK["nodes.host.tiny"].give_previews(model, PACK["dci_core.tiny.codec"].Codec().eval())
+    form = model.model.latent_format
+    assert torch.tensor(form.latent_rgb_factors).shape == (8, 3) and len(form.latent_rgb_factors_bias) == 3

@@ -75,7 +75,7 @@ def test_twenty_steps_in_the_host_are_twenty_steps_in_the_core() -> None:
         concept, losses = train(lesson())
         state_of, ico = PACK["dci_core.training_state"], PACK["dci_core.ico"]
         data_of, pictures_of = PACK["dci_core.training_data"], PACK["dci_core.pictures"]
-        rare = [core.encoders["clip_l"].tokenize(w)[0] for w in PACK["dci_core.tiny.world.words"].RARE_WORDS[:3]]
+        rare = [core.encoders["clip_l"].tokenize(w)[0] for w in PACK["dci_core.tiny.world.words"].RARE_WORDS]
         data = data_of.encode_pictures([pictures_of.make_picture(p, 128) for p in pictures()], codec().encode)
         with torch.inference_mode(False), torch.enable_grad():
             own = PACK["dci_core.tiny.model"].TinyModel(ordinary(core.text), ordinary(core.unet))

@@ -1,0 +1,1 @@
+"""The headless program: train, sample, info, export, import, demo, world."""

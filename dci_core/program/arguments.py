@@ -1,0 +1,133 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from ..branches import GAINS, GUIDANCE
+from ..errors import BadSettings
+from ..ico_settings import CHOICES
+from ..samplers import SAMPLERS
+from ..schedule import SPACINGS
+from ..tiny.model import WEIGHTS
+from . import concepts, demo, sample, train, world
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that complains in one sentence, like everything else here."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises BadSettings."""
+        raise BadSettings(message, f"the options of `{self.prog}` were expected", "see them with --help")
+
+
+def make_parser() -> Parser:
+    """All commands and their options; what has no default here has it in dci_core/tiny/defaults.py."""
+    parser = Parser(prog="python -m dci_core", description="Teach the small world a concept, and draw it in any scene.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    common = Parser(add_help=False)
+    common.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    common.add_argument("--weights", type=Path, default=WEIGHTS, metavar="DIR", help="other weights of the small world")
+    add_train(commands.add_parser("train", parents=[common], help="a folder of pictures to a concept file"))
+    add_sample(commands.add_parser("sample", parents=[common], help="a concept and prompts to a grid of pictures"))
+    add_concepts(commands, common)
+    show = commands.add_parser("demo", parents=[common], help="train one concept, draw it with and without DCI")
+    show.add_argument("--out", type=Path, default=Path("out/demo.png"), help="the sheet; numbers go beside it")
+    show.add_argument("--steps", type=int, help="training steps")
+    show.set_defaults(run=demo.demo)
+    add_world(commands.add_parser("world", help="the small world itself"), common)
+    return parser
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Options of `train`."""
+    parser.set_defaults(run=train.train)
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures of one thing")
+    parser.add_argument("--noun", required=True, help="what kind of thing it is, in one word of the small world")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the concept, .safetensors")
+    parser.add_argument("--trigger", help="word for the concept in prompts of other programs; default: my<noun>")
+    parser.add_argument("--resume", action="store_true", help="go on with the unfinished training beside --out")
+    parser.add_argument("--restart", action="store_true", help="begin anew over an unfinished training")
+    parser.add_argument("--save-every", type=int, default=50, metavar="STEPS", help="how often it is kept")
+    parser.add_argument("--rank", dest="file_rank", default="16", metavar="N", help="factors kept in the file, or full")
+    parser.add_argument("--class-pictures", type=Path, metavar="DIR", help="pictures of the kind, for the prior")
+    numbers = parser.add_argument_group("settings")
+    for name in ("steps", "batch", "accumulation", "modifier-tokens", "warmup-steps", "seed"):
+        numbers.add_argument(f"--{name}", type=int)
+    for name in ("learning-rate", "context-factor", "weight-decay", "clip-norm", "prior-weight", "flip-probability"):
+        numbers.add_argument(f"--{name}", type=float)
+    numbers.add_argument("--train-rank", dest="rank", type=int, help="train factors; default: full rank")
+    for name, choices in CHOICES.items():
+        numbers.add_argument(f"--{name}", choices=choices)
+    numbers.add_argument("--prefix", help="words that the contexts before the concept start from")
+    numbers.add_argument("--suffix", help="words that the contexts after it start from")
+    numbers.add_argument(
+        "--no-contexts", dest="contexts", action="store_false", default=None, help="Custom Diffusion's training"
+    )
+
+
+def add_sample(parser: argparse.ArgumentParser) -> None:
+    """Options of `sample`."""
+    parser.set_defaults(run=sample.sample)
+    parser.add_argument("--concept", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--prompt", action="append", required=True, help="with {concept} in it; several make several rows"
+    )
+    parser.add_argument("--auxiliary", metavar="NOUN", help="an ordinary noun for DCI's second branch, as cat")
+    parser.add_argument("--plain", action="store_true", help="without DCI")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".png, .jpg or .webp")
+    parser.add_argument("--seed", type=int, default=0, help="of the first picture")
+    parser.add_argument("--count", type=int, default=4, help="pictures of each prompt")
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of --seed and --count")
+    parser.add_argument("--concept-strength", type=float, default=1.0, help="of the concept's weight changes")
+    parser.add_argument("--window", type=float, help="part of the schedule in which DCI acts, 0..1; 0 is off")
+    parser.add_argument("--strength", type=float, help="1 balanced, more gives the context more room")
+    parser.add_argument("--guidance", choices=GUIDANCE)
+    parser.add_argument("--gain", choices=GAINS)
+    parser.add_argument("--layers", dest="layer_text", help="as in `all`, `coarse`, `in1-3:0.5 mid`")
+    parser.add_argument("--cfg", type=float)
+    parser.add_argument("--steps", dest="num_steps", type=int)
+    parser.add_argument("--sampler", choices=tuple(SAMPLERS))
+    parser.add_argument("--spacing", choices=tuple(SPACINGS))
+    parser.add_argument("--eta", type=float, help="fresh noise of ddim, 0..1")
+
+
+def add_concepts(commands: argparse._SubParsersAction[Parser], common: Parser) -> None:
+    """Options of `info`, `export` and `import`."""
+    info = commands.add_parser("info", parents=[common], help="what a concept file holds")
+    info.add_argument("concept", type=Path)
+    info.set_defaults(run=concepts.info)
+    export = commands.add_parser("export", parents=[common], help="a concept to a plain LoRA and a plain embedding")
+    export.add_argument("concept", type=Path)
+    export.add_argument("--lora", type=Path, metavar="FILE")
+    export.add_argument("--embedding", type=Path, metavar="FILE")
+    export.add_argument("--rank", dest="file_rank", default="16", metavar="N")
+    export.set_defaults(run=concepts.export)
+    bring = commands.add_parser("import", parents=[common], help="Custom Diffusion's weights to a concept file")
+    bring.add_argument(
+        "weights_file", type=Path, metavar="FILE", help=".safetensors of diffusers, or the original .ckpt"
+    )
+    bring.add_argument("--embedding", type=Path, nargs="*", default=[], metavar="FILE", help="its <new1> files")
+    bring.add_argument(
+        "--base", type=Path, metavar="FILE", help="the model it was trained on; default: the small world"
+    )
+    bring.add_argument("--family", default="tiny")
+    bring.add_argument("--noun", required=True)
+    bring.add_argument("--trigger", required=True)
+    bring.add_argument("--out", type=Path, required=True, metavar="FILE")
+    bring.add_argument("--rank", dest="file_rank", default="16", metavar="N")
+    bring.set_defaults(run=concepts.bring)
+
+
+def add_world(parser: argparse.ArgumentParser, common: Parser) -> None:
+    """Options of `world gates` and `world pictures`."""
+    parts = parser.add_subparsers(required=True, metavar="PART", parser_class=Parser)
+    gates = parts.add_parser("gates", parents=[common], help="measure whether it is a fair ground")
+    gates.set_defaults(run=world.gates)
+    pictures = parts.add_parser("pictures", parents=[common], help="write an object's reference pictures")
+    pictures.add_argument("--concept", type=int, default=0, metavar="N")
+    pictures.add_argument("--kind", choices=("varied", "home"), default="varied")
+    pictures.add_argument("--out", type=Path, required=True, metavar="DIR")
+    pictures.set_defaults(run=world.pictures)

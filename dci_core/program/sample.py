@@ -1,0 +1,107 @@
+"""The command `sample`: a concept and prompts to a grid of pictures."""
+
+from __future__ import annotations
+
+import math
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..branches import DciSettings
+from ..errors import BadSettings
+from ..families import find_family
+from ..layers import LayerMask
+from ..sample import SampleSettings
+from ..samplers import find_sampler, refuse_eta
+from ..schedule import sd_schedule, spaced_sigmas, window_threshold
+from ..tiny.defaults import TINY_DCI, TINY_SAMPLE
+from .choices import chosen
+from .console import Console
+from .house import House, known_noun, unknown_words
+from .paper import grid
+from .places import PICTURES, check_out, save_image
+from .sampling import draw, pair_prompts, plain_prompts, with_concept
+
+MOST_SEED = 2**63 - 1
+
+
+def sample(options: Namespace, console: Console) -> int:
+    """Draws and saves the grid: a row a prompt, a column a seed."""
+    out = check_out(options.out, PICTURES)
+    settings, dci, seeds = read_settings(options), read_dci(options), read_seeds(options)
+    house = House(options.weights)
+    concept = house.load_concept(options.concept)
+    model = with_concept(house, concept, options.concept_strength)
+    if dci is None:
+        prompts = [plain_prompts(model, concept, template) for template in options.prompt]
+    else:
+        auxiliary = known_noun(options.auxiliary, "auxiliary noun")
+        prompts = [pair_prompts(model, concept, template, auxiliary) for template in options.prompt]
+    warn_of_words(options.prompt, console)
+    steps = len(spaced_sigmas(settings.spacing, settings.num_steps)) - 1
+    rows: list[Tensor] = []
+    with console.bar(steps * len(seeds) * len(prompts), "sampling") as bar:
+        for one in prompts:
+            rows.append(draw(house, model, one, seeds=seeds, settings=settings, dci=dci, bar=bar).pictures)
+    save_image(grid(rows), out)
+    console.result(facts(options, seeds, dci), f"{out}: {len(rows)} x {len(seeds)} pictures")
+    return 0
+
+
+def read_settings(options: Namespace) -> SampleSettings:
+    """How to step; raises BadSettings."""
+    settings = chosen(TINY_SAMPLE, options)
+    spaced_sigmas(settings.spacing, settings.num_steps)
+    find_sampler(settings.sampler)
+    for name, value in (("CFG", settings.cfg), ("concept strength", options.concept_strength)):
+        if not math.isfinite(value):
+            raise BadSettings(f"the {name} is {value}", "a number was expected", "change it")
+    if settings.eta != 0 and settings.sampler != "ddim":
+        refuse_eta(settings.sampler, settings.eta)
+    return settings
+
+
+def read_dci(options: Namespace) -> DciSettings | None:
+    """How DCI acts, or None for plain sampling; raises BadSettings, BadLayers."""
+    if options.plain:
+        return None
+    if options.auxiliary is None:
+        raise BadSettings(
+            "no auxiliary noun came", "DCI needs one", "add --auxiliary cat, or --plain to sample without"
+        )
+    layers = {"layers": LayerMask(options.layer_text)} if options.layer_text is not None else {}
+    settings = chosen(TINY_DCI, options, **layers)
+    settings.dbim(find_family("tiny"))
+    window_threshold(settings.window, sd_schedule().sigma)
+    return settings
+
+
+def read_seeds(options: Namespace) -> list[int]:
+    """One seed a picture: those named, or so many from the first; raises BadSettings."""
+    seeds: Sequence[int] = options.seeds or range(options.seed, options.seed + options.count)
+    if not seeds:
+        raise BadSettings(f"{options.count} pictures were asked for", "1 or more was expected", "change --count")
+    if min(seeds) < 0 or max(seeds) > MOST_SEED:
+        raise BadSettings(f"the seeds are {list(seeds)}", "numbers from 0 to 2^63-1 were expected", "choose others")
+    return list(seeds)
+
+
+def warn_of_words(prompts: Sequence[str], console: Console) -> None:
+    """A sentence about words that the small world has never seen."""
+    words = unknown_words(prompts)
+    if words:
+        console.say(f"warning: the small world has never seen {', '.join(words)}; expect nothing of them")
+
+
+def facts(options: Namespace, seeds: Sequence[int], dci: DciSettings | None) -> dict[str, Any]:
+    """The result for machines."""
+    return {
+        "picture": str(options.out),
+        "prompts": list(options.prompt),
+        "seeds": list(seeds),
+        "dci": None
+        if dci is None
+        else {"auxiliary": options.auxiliary, "window": dci.window, "strength": dci.strength, "guidance": dci.guidance},
+    }

@@ -1,0 +1,158 @@
+"""Training with a bar, saved as it goes: stopped at any step, it goes on exactly from there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch.linalg import LinAlgError
+
+from ..checkpoint import load_state, save_state
+from ..concept import Concept, make_concept
+from ..concept_file import save_concept
+from ..errors import BadConcept, BadSettings, NotSaved, PackError, TrainingDiverged
+from ..ico import StepReport, train_steps
+from ..ico_settings import IcoSettings
+from ..pictures import Picture
+from ..training_data import TrainingData, encode_pictures
+from ..training_state import TrainState, begin_training
+from .console import Bar, Console
+from .house import House, rare_ids
+from .interrupt import gentle_stop
+
+RECENT = 20  # steps in the mean loss that the bar shows
+KEPT_SUFFIX = ".training.safetensors"
+
+
+class Stopped(Exception):
+    """The user has stopped the training; everything so far stands in `kept`."""
+
+    def __init__(self, state: TrainState, kept: Path) -> None:
+        super().__init__(f"stopped after step {state.step} of {state.settings.steps}")
+        self.state, self.kept = state, kept
+
+
+@dataclass(frozen=True)
+class Course:
+    """One training: what is learned, from what, and where it is kept.
+
+    out         the concept's file
+    rank        factors kept of each change in that file, or None for all
+    save_every  steps between two saves of the unfinished training
+    """
+
+    settings: IcoSettings
+    noun: str
+    trigger: str
+    out: Path
+    rank: int | None = 16
+    save_every: int = 50
+
+    @property
+    def kept(self) -> Path:
+        """Where the unfinished training stands."""
+        return self.out.with_name(self.out.stem + KEPT_SUFFIX)
+
+
+def encode(house: House, pictures: Sequence[Picture], class_pictures: Sequence[Picture] = ()) -> TrainingData:
+    """The pictures as training reads them."""
+    return encode_pictures(
+        pictures,
+        house.codec.encode,
+        class_pictures=class_pictures,
+        class_captions=[picture.caption for picture in class_pictures],
+    )
+
+
+def start(house: House, data: TrainingData, course: Course, *, resumes: bool) -> TrainState:
+    """A training at its beginning or where it was stopped; it stands on disk before any step is done."""
+    if resumes:
+        return load_state(course.kept, house.model, data, course.settings, noun=course.noun, rare_tokens=rare_ids())
+    state = begin_training(house.model, data, course.settings, noun=course.noun, rare_tokens=rare_ids())
+    save_state(state, course.kept)
+    return state
+
+
+def learn(house: House, data: TrainingData, state: TrainState, course: Course, console: Console) -> Concept:
+    """The learned concept, saved. Raises Stopped after Ctrl-C, TrainingDiverged, NotSaved; nothing is lost by any."""
+    with console.bar(course.settings.steps, "training", state.step) as bar, gentle_stop() as stop:
+        try:
+            for report in train_steps(house.model, data, state):
+                show(bar, report, state)
+                if stop.asked:
+                    break
+                if report.step % course.save_every == 0:
+                    keep(state, course)
+        except TrainingDiverged as error:
+            raise with_rescue(error, house, state, course) from error
+    keep(state, course)
+    if state.step < course.settings.steps:
+        raise Stopped(state, course.kept)
+    return finish(house, state, course)
+
+
+def finish(house: House, state: TrainState, course: Course) -> Concept:
+    """The concept saved, the unfinished training's file gone; raises NotSaved, and then that file stays."""
+    concept = make_concept(state, trigger=course.trigger, rank=course.rank, base_hash=house.base_hash)
+    try:
+        save_concept(concept, course.out)
+    except NotSaved as error:
+        raise still_kept(error, course) from error
+    course.kept.unlink(missing_ok=True)
+    return concept
+
+
+def keep(state: TrainState, course: Course) -> None:
+    """The unfinished training stands on disk; raises NotSaved, and then an older state of it does."""
+    try:
+        save_state(state, course.kept)
+    except NotSaved as error:
+        raise still_kept(error, course) from error
+
+
+def still_kept(error: NotSaved, course: Course) -> NotSaved:
+    """The error, with how to lose nothing by it."""
+    return NotSaved(error.came, error.expected, f'make room there, then go on from "{course.kept.name}" with --resume')
+
+
+def show(bar: Bar, report: StepReport, state: TrainState) -> None:
+    """One step further on the bar, with the mean of the last losses."""
+    last = state.losses[-RECENT:]
+    bar.set_postfix_str(f"loss {sum(last) / len(last):.3f}", refresh=False)
+    bar.update()
+    if report.step == report.steps:
+        bar.refresh()
+
+
+def with_rescue(error: TrainingDiverged, house: House, state: TrainState, course: Course) -> PackError:
+    """The error, with where the concept as it was before the bad step stands; nothing stands there at step 0."""
+    course.kept.unlink(missing_ok=True)
+    rescued = course.out.with_name(f"{course.out.stem}-step{state.step}{course.out.suffix}")
+    try:
+        if state.step == 0:
+            raise BadConcept("nothing has been learned", "a finished step was expected", "lower the learning rate")
+        concept = make_concept(state, trigger=course.trigger, rank=course.rank, base_hash=house.base_hash)
+        save_concept(concept, rescued)
+    except (BadConcept, NotSaved, LinAlgError):  # it had run away before it was noticed
+        return TrainingDiverged(error.came, error.expected, "lower the learning rate")
+    return TrainingDiverged(
+        error.came, error.expected, f'lower the learning rate; the concept as it was before stands in "{rescued.name}"'
+    )
+
+
+def check_unfinished(course: Course, *, resumes: bool, restarts: bool) -> None:
+    """Nothing, or BadSettings where an unfinished training is missing, or would be overwritten."""
+    is_there = course.kept.exists()
+    if resumes and not is_there:
+        raise BadSettings(
+            f'there is no unfinished training "{course.kept.name}"',
+            "one beside --out was expected",
+            "leave --resume out to begin",
+        )
+    if is_there and not resumes and not restarts:
+        raise BadSettings(
+            f'an unfinished training "{course.kept.name}" stands beside --out',
+            "a decision about it was expected",
+            "add --resume to go on with it, or --restart to begin anew",
+        )

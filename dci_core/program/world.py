@@ -1,0 +1,62 @@
+"""The commands `world gates` and `world pictures`: is the small world a fair ground, and pictures to train on."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from ..errors import BadSettings
+from ..tiny.gates import Reading, base_gates
+from ..tiny.world.concepts import CONCEPTS, HeldOut
+from .console import Console
+from .house import House
+from .places import check_folder, save_image
+
+
+def gates(options: Namespace, console: Console) -> int:
+    """Measures every gate and tells each number as it comes."""
+    house = House(options.weights)
+    steps = base_gates(house.world, house.judge)
+    readings: list[Reading] = []
+    with console.bar(len(steps), "gates") as bar:
+        for gate in steps:
+            for found in gate():
+                readings.append(found)
+                console.say(row(found))
+            bar.update()
+    console.result({"gates": [found.row() for found in readings]}, table(readings))
+    return 0
+
+
+def row(found: Reading) -> str:
+    """One number as a row of a Markdown table."""
+    word = {None: "", True: "passed", False: "**failed**"}[found.passed]
+    return f"| {found.gate} | {found.what} | {found.value:.3f} | {found.asked} | {word} |"
+
+
+def table(readings: list[Reading]) -> str:
+    """All numbers as a Markdown table, for docs/notes.md."""
+    return "\n".join(("| gate | what | value | asked | |", "|---|---|---|---|---|", *map(row, readings)))
+
+
+def pictures(options: Namespace, console: Console) -> int:
+    """Writes the reference pictures of a held-out object, so that there is a folder to train on."""
+    if not 0 <= options.concept < len(CONCEPTS):
+        raise BadSettings(
+            f"the concept is {options.concept}", f"a number in 0..{len(CONCEPTS) - 1} was expected", "change --concept"
+        )
+    thing = CONCEPTS[options.concept]
+    written = write_references(thing, options.kind, options.out)
+    found = {"folder": str(options.out), "noun": thing.thing.noun, "pictures": [path.name for path in written]}
+    console.result(found, f"{options.out}: {len(written)} pictures; train with --noun {thing.thing.noun}")
+    return 0
+
+
+def write_references(thing: HeldOut, kind: str, folder: Path) -> list[Path]:
+    """The object's reference pictures as PNG files in the folder; raises NotSaved."""
+    check_folder(folder)
+    written = []
+    for i, rendered in enumerate(thing.references(kind)):
+        written.append(folder / f"{thing.name}-{kind}-{i}.png")
+        save_image(rendered.picture, written[-1])
+    return written

@@ -1,0 +1,19 @@
+"""The small world's default settings, in one place. Measured on its development concepts, not on SD or SDXL."""
+
+from __future__ import annotations
+
+from ..branches import DciSettings
+from ..ico_settings import IcoSettings
+from ..sample import SampleSettings
+
+TINY_ICO = IcoSettings(
+    steps=200,
+    batch=4,
+    learning_rate=1e-3,
+    scale_rate=False,
+    context_factor=5.0,
+    modifier_tokens=3,
+    prior="teacher",
+)
+TINY_SAMPLE = SampleSettings(num_steps=20, cfg=4.0, sampler="dpmpp_2m")
+TINY_DCI = DciSettings(window=0.3, strength=1.0, guidance="shared", gain="scaled")
