@@ -159,7 +159,7 @@ def own_inputs() -> dict[str, list[str]]:
 
 
 def input_names(tree: ast.AST) -> list[str]:
-    """First literal of every `widget(kind, name)`, `text(name)`, `choice(name)`, `number(name)` and `Kind.Input(name)`."""
+    """First literal of every `widget(kind, name)`, `text(name)`, `choice(name)`, `number(name)`, `Kind.Input(name)`."""
     names = []
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         maker = ast.unparse(call.func)

@@ -14,7 +14,7 @@ from lab import PACK
 PAGE_ONLY = {"MarkdownNote", "Note"}  # nodes that the page has and the server does not
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 SEEDS = ("seed", "noise_seed")
-FILES = ("ckpt_name", "lora_name", "control_net_name", "concept_name", "image")  # choices that are files of this machine
+FILES = ("ckpt_name", "lora_name", "control_net_name", "concept_name", "image")  # choices that are files
 
 
 def workflows() -> list[tuple[str, dict[str, Any]]]:
