@@ -51,6 +51,7 @@ def load_state(
     noun: str,
     widths: Widths | None = None,
     rare_tokens: Mapping[str, Sequence[int]] | None = None,
+    device: torch.device | None = None,
 ) -> TrainState:
     """The saved training, ready to go on; k + m steps in two runs equal k + m in one, bit for bit.
 
@@ -59,7 +60,7 @@ def load_state(
     """
     tensors, metadata = read_tensors(path, "training file")
     about = _read_about(path, metadata)
-    state = begin_training(model, data, settings, noun=noun, widths=widths, rare_tokens=rare_tokens)
+    state = begin_training(model, data, settings, noun=noun, widths=widths, rare_tokens=rare_tokens, device=device)
     _check_same(about, state)
     check_finite(tensors, path.name)
     _fill(path, state, tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -171,6 +172,18 @@ def check_fit(
                 )
     if base_hash is not None and concept.about.base_hash not in (None, base_hash):
         log.warning('the concept "%s" was trained on another base model; likeness may suffer', concept.trigger)
+
+
+def hash_weights(weights: Mapping[str, Tensor]) -> str:
+    """Short hash of a model's weights by LDM key; fp32 and fp16 copies of one model give the same.
+
+    Pass the key and value weights of the cross-attentions: what a concept changes tells base models apart.
+    """
+    seen = hashlib.sha256()
+    for name in sorted(weights):
+        seen.update(name.encode())
+        seen.update(weights[name].detach().cpu().half().contiguous().numpy().tobytes())
+    return seen.hexdigest()[:16]
 
 
 def summarise(losses: list[float]) -> dict[str, float]:

@@ -110,7 +110,8 @@ class LearnedText(nn.Module):
             name: torch.stack([self._row(name, i, layout[name]) for i, layout in zip(images, layouts, strict=True)])
             for name in self.tokens
         }
-        ends = {name: torch.tensor([layout[name].end for layout in layouts]) for name in self.tokens}
+        slots = {name: [layout[name].end for layout in layouts] for name in self.tokens}
+        ends = {name: torch.tensor(each, device=self.device) for name, each in slots.items()}
         return embeds, ends
 
     @property

@@ -68,6 +68,11 @@ class KVDeltas(nn.Module):
                     down = torch.randn(rank, context, generator=generator) * context**-0.5
                     self.parts[f"{name}_down"] = nn.Parameter(down.to(device))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the changes are: with the model that denoises."""
+        return next(iter(self.parts.values())).device
+
     def of_layer(self, layer: LayerId) -> LayerDelta:
         """The layer's two changes, as parameters; raises BadModel for a layer that is not trained."""
         if layer not in self.layers:

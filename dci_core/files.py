@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,16 +26,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 def write_bytes(path: Path, data: bytes) -> None:
     """The bytes stand at path after reaching the disk; an older file is replaced in one step. Raises NotSaved."""
-    spare: str | None = None
+    spare = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        handle, spare = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
+        with open(spare, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        _share(spare, path)
         os.replace(spare, path)
-        spare = None
     except OSError as error:
         reason = error.strerror or str(error)
         raise NotSaved(
@@ -43,8 +41,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             "choose another folder or make room and save again",
         ) from error
     finally:
-        if spare is not None and os.path.exists(spare):
-            os.unlink(spare)
+        with contextlib.suppress(OSError):
+            spare.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path, what: str = "concept file") -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -80,13 +78,3 @@ def _diagnosis(data: bytes) -> str:
     if data.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         return "is a pickle under another name, which could run code"
     return "is cut short, damaged or no safetensors file"
-
-
-def _share(spare: str, path: Path) -> None:
-    """Temporary files are private; the result gets the older file's permissions, or the usual ones."""
-    if path.exists():
-        os.chmod(spare, path.stat().st_mode & 0o777)
-    else:
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(spare, 0o666 & ~mask)

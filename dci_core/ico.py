@@ -81,7 +81,8 @@ class _Work:
 
     def __init__(self, model: Model, data: TrainingData, state: TrainState, sigmas: Tensor) -> None:
         self.model, self.data, self.state, self.settings = model, data, state, state.settings
-        self.sigmas = sigmas.to(data.latents.device)
+        self.device = state.learned.deltas.device
+        self.sigmas = sigmas.to(self.device)
         self.texts = TrainingTexts(model, data, state)
         self.parameters = list(state.learned.parameters())
         self.rule = state.learned.deltas.rule()
@@ -129,7 +130,7 @@ class _Work:
     def _batches(self, generator: torch.Generator) -> tuple[Batch, Batch | None]:
         draw = draw_rows(self.data, self.texts.choices, self.settings, generator)
         x, sigma, noise = self._noisy(self.data.latents, draw)
-        mask = None if self.data.masks is None else self.data.masks[draw.images, draw.flips]
+        mask = None if self.data.masks is None else self.data.masks[draw.images, draw.flips].to(self.device)
         concept = Batch(x, sigma, self.texts.concept(draw), noise, mask)
         if self.settings.prior == "none":
             return concept, None
@@ -147,8 +148,8 @@ class _Work:
         return Batch(x, sigma, text, target)
 
     def _noisy(self, latents: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
-        clean = latents[draw.images, draw.flips].float()  # [rows c h w]
-        sigma, noise = self.sigmas[draw.timesteps], draw.noise.to(clean.device)
+        clean = latents[draw.images, draw.flips].float().to(self.device)  # [rows c h w]
+        sigma, noise = self.sigmas[draw.timesteps], draw.noise.to(self.device)
         return clean + sigma[:, None, None, None] * noise, sigma, noise
 
     def _update(self, gradients: list[Tensor]) -> float:

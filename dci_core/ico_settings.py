@@ -32,6 +32,7 @@ class IcoSettings:
     learning_rate      per picture; key/value weights and modifier tokens train at `rate`
     scale_rate         multiply learning_rate by batch and accumulation, as the released code does
     context_factor     contexts train this many times faster
+    weight_decay       pulls the learned changes, not the model's weights, to zero
     schedule           "constant" or "cosine" (down to zero), after warmup_steps of linear rise
     clip_norm          longest allowed gradient, or None
     rank               factors of each key/value change, or None for full rank

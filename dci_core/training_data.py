@@ -27,6 +27,7 @@ class TrainingData:
     captions        one per picture with `{concept}` in it, or None where it has none
     class_latents   [num_class flips c h w] or None
     class_captions  one plain caption per class picture, or None for the noun alone
+    pixels_hash     of the pictures, since the codec need not give the same bits twice on a GPU; "": from the latents
     """
 
     latents: Tensor
@@ -34,14 +35,13 @@ class TrainingData:
     captions: Sequence[str | None] = ()
     class_latents: Tensor | None = None
     class_captions: Sequence[str | None] = ()
+    pixels_hash: str = ""
 
     def fingerprint(self) -> str:
         """Changes when a picture, a mask, a caption or their order does; tells nothing else about them."""
-        seen = hashlib.sha256()
-        for x in (self.latents, self.masks, self.class_latents):
-            seen.update(b"-" if x is None else x.detach().cpu().float().contiguous().numpy().tobytes())
-        seen.update(repr((list(self.captions), list(self.class_captions))).encode())
-        return seen.hexdigest()[:16]
+        tensors = () if self.pixels_hash else (self.latents, self.masks, self.class_latents)
+        words = f"{self.pixels_hash} {list(self.captions)} {list(self.class_captions)}"
+        return _hash(tensors, words)
 
 
 def encode_pictures(
@@ -62,7 +62,15 @@ def encode_pictures(
         captions=tuple(picture.caption for picture in pictures),
         class_latents=_encode(class_pictures, encode, flips) if class_pictures else None,
         class_captions=tuple(class_captions),
+        pixels_hash=_hash([x for p in (*pictures, *class_pictures) for x in (p.pixels, p.mask)]),
     )
+
+
+def _hash(tensors: Sequence[Tensor | None], words: str = "") -> str:
+    seen = hashlib.sha256(words.encode())
+    for x in tensors:
+        seen.update(b"-" if x is None else x.detach().cpu().float().contiguous().numpy().tobytes())
+    return seen.hexdigest()[:16]
 
 
 def _encode(pictures: Sequence[Picture], encode: EncodePictures, flips: bool) -> Tensor:

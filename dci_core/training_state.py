@@ -58,12 +58,14 @@ def begin_training(
     noun: str,
     widths: Widths | None = None,
     rare_tokens: Mapping[str, Sequence[int]] | None = None,
+    device: torch.device | None = None,
 ) -> TrainState:
     """A state at step 0; raises BadSettings, SpanNotFound or PromptTooLong before any work is done.
 
     noun         ordinary word for the kind of thing
     widths       of every cross-attention; None: as the family's table has them
     rare_tokens  per encoder, vocabulary entries that modifier tokens start from; None: CLIP's, for SD and SDXL
+    device       of the denoising model; None: that of the text encoders
     """
     check_settings(settings)
     _check_data(data, settings)
@@ -72,7 +74,7 @@ def begin_training(
         layouts = [lay_out_all(model, c, noun, settings) for c in start_captions(data, settings)]
         source = generator_for(settings.seed, "start")
         text = LearnedText(model.encoders, layouts, rare, settings.modifier_tokens, settings.words, source)
-        deltas = KVDeltas(widths or family_widths(model.family), settings.rank, source, text.device)
+        deltas = KVDeltas(widths or family_widths(model.family), settings.rank, source, device or text.device)
         learned = Learned(text, deltas)
     return TrainState(settings, noun, model.family, data.fingerprint(), learned, make_optimiser(learned, settings))
 

@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from dci_core.concept import Concept, check_fit, make_concept
+from dci_core.concept import Concept, check_fit, hash_weights, make_concept
 from dci_core.concept_file import load_concept, save_concept
 from dci_core.deltas import Delta
 from dci_core.errors import BadConcept, BadSettings, NotSaved
@@ -112,6 +112,12 @@ def test_another_model_is_refused_and_another_base_only_warns(caplog: pytest.Log
     ):
         with pytest.raises(BadConcept, match=words):
             check_fit(CONCEPT, **{**good, **change})
+
+
+def test_the_base_hash_tells_models_apart_and_not_precisions() -> None:
+    own = MODEL.weights
+    halves = {name: x.half() for name, x in own.items()}
+    assert hash_weights(own) == hash_weights(dict(reversed(halves.items()))) != hash_weights(ToyModel.random(1).weights)
 
 
 def test_load_checks_against_the_model_when_it_is_named(tmp_path: Path) -> None:

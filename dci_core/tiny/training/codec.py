@@ -11,15 +11,19 @@ from ..codec import Codec
 from ..world.dataset import render_dataset
 from .loop import Stage, averaged, report, run_stage
 
-STAGE = Stage(steps=4000, minutes=0, lr=1.5e-3, warm_up=200, weight_decay=0.0)
+STAGE = Stage(steps=4000, minutes=45, lr=1.5e-3, warm_up=200, weight_decay=0.0)
 BATCH, LATENT_NOISE = 8, 0.05
 
 
 def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> Codec:
-    """The trained codec, its latents standardised over 2,000 pictures."""
+    """The trained codec, its latents standardised over 2,000 pictures.
+
+    Where it begins from weights, its encoder stays as it is, so that the latents of a trained U-Net stay valid.
+    """
     torch.manual_seed(stage.seed)
     pictures, _ = render_dataset(folder, pictures_count)
     codec = Codec().to(memory_format=torch.channels_last)
+    codec.encoder.requires_grad_(stage.begin_from is None)
 
     def batch(rows: Tensor) -> Tensor:
         return torch.from_numpy(pictures[rows.numpy()]).permute(0, 3, 1, 2).float() / 255
@@ -38,6 +42,8 @@ def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> Codec:
     report("codec", run_stage("codec", codec, loss_of, stage, folder), stage.steps)
     codec.load_state_dict(averaged("codec", folder))
     codec.eval()
+    if stage.begin_from is not None:
+        return codec
     with torch.no_grad():
         latents = torch.cat([codec.encoder(batch(rows) * 2 - 1) for rows in torch.arange(2000).split(50)])
         codec.mean.copy_(latents.mean(dim=(0, 2, 3))[None, :, None, None])

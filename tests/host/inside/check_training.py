@@ -126,9 +126,9 @@ def test_a_cancelled_training_goes_on_where_it_was() -> None:
             file.unlink()
         kept = training.after_step
 
-        def cancel(report: Any, *args: Any) -> None:
-            kept(report, *args)
-            if report.step == 2:
+        def cancel(reports: Any, *args: Any) -> None:
+            kept(reports, *args)
+            if reports[-1].step == 2:
                 management.interrupt_current_processing()
                 management.throw_exception_if_processing_interrupted()
 
