@@ -140,21 +140,22 @@ def test_every_node_has_a_help_page() -> None:
 
 
 def test_every_input_is_on_its_help_page() -> None:
-    for name, inputs in own_inputs().items():
+    inputs_of = own_inputs()
+    assert set(inputs_of) == own_ids()
+    assert "window" in inputs_of["DCIApply"]
+    for name, inputs in inputs_of.items():
         page = (ROOT / "js" / "docs" / f"{name}.md").read_text(encoding="utf-8")
         assert not [entry for entry in inputs if f"**{entry}**" not in page], name
 
 
 def own_inputs() -> dict[str, list[str]]:
-    """Input names of each node that has them written in its schema; shared groups of inputs stand in functions."""
+    """Input names of each node as its schema lists them; shared groups of inputs stand in functions."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "nodes").glob("*.py")]
+    groups = {part.name: input_names(part) for tree in trees for part in tree.body if isinstance(part, ast.FunctionDef)}
     found: dict[str, list[str]] = {}
-    for path in (ROOT / "nodes").glob("*_nodes.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        groups = {f.name: input_names(f) for f in tree.body if isinstance(f, ast.FunctionDef)}
-        for cls in (node for node in tree.body if isinstance(node, ast.ClassDef)):
-            called = {ast.unparse(call.func) for call in ast.walk(cls) if isinstance(call, ast.Call)}
-            shared = [name for group in called & set(groups) for name in groups[group]]
-            found[cls.name] = input_names(cls) + shared
+    for cls in (part for tree in trees for part in tree.body if isinstance(part, ast.ClassDef)):
+        called = {ast.unparse(call.func) for call in ast.walk(cls) if isinstance(call, ast.Call)}
+        found[cls.name] = input_names(cls) + [name for group in called & set(groups) for name in groups[group]]
     return {name: names for name, names in found.items() if name in own_ids()}
 
 

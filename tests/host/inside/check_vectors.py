@@ -6,7 +6,6 @@ Needs the random checkpoint that the numbers were made with, as models/checkpoin
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,10 @@ VECTORS = "pipeline_sd15_256_shared.safetensors"
 
 
 def released() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """(case, tensors) of the released run; from the folder DCI_VECTORS or tests/golden."""
+    """(case, tensors) of the released run."""
     from safetensors import safe_open
 
-    folder = Path(os.environ.get("DCI_VECTORS") or Path(__file__).parents[2] / "golden")
-    if not (folder / VECTORS).is_file():
-        raise Absent(f"no {VECTORS} in {folder}; name its folder in DCI_VECTORS")
-    with safe_open(str(folder / VECTORS), "pt") as file:
+    with safe_open(str(Path(__file__).parents[2] / "golden" / VECTORS), "pt") as file:
         return json.loads(file.metadata()["case"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 

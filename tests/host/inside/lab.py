@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LOAD_SECONDS = 0.0  # set by run.py: processor time that loading the pack took
 PACK: Any = None  # set by run.py: PACK["nodes.host.branching"] is a module of the pack as the host loaded it
 
 SMALL_UNET = {

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -51,7 +52,9 @@ def main(host: str, pack: str, *names: str) -> None:
     import lab
     import marks
 
+    started = time.process_time()
     lab.PACK = Pack(load_pack(pack))
+    lab.LOAD_SECONDS = time.process_time() - started
     for name in names:
         module, _, check = name.partition(":")
         try:
