@@ -6,7 +6,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..errors import BadSettings
-from ..tiny.gates import Reading, base_gates
+from ..tiny.gates import base_gates
+from ..tiny.readings import Reading
 from ..tiny.world.concepts import CONCEPTS, HeldOut
 from .console import Console
 from .house import House
