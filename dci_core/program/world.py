@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..errors import BadSettings
 from ..tiny.concept_gates import concept_gate
-from ..tiny.gates import Reading, base_gates
+from ..tiny.gates import base_gates
+from ..tiny.readings import Reading
 from ..tiny.world.concepts import CONCEPTS, HeldOut
 from .console import Console
 from .house import House

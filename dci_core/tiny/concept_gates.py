@@ -16,9 +16,9 @@ from ..prompts import Prompts
 from ..training_data import TrainingData
 from ..training_state import TrainState, begin_training
 from .defaults import TINY_ICO
-from .gates import Reading, reading
 from .judge import Judge, verdict
 from .model import TinyModel, World
+from .readings import Reading, reading
 from .trial import Ask, asks_for, pictures_of, scale_for, to_tensor
 from .world.concepts import CONCEPTS, HeldOut
 from .world.words import RARE_WORDS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -106,8 +105,3 @@ def verdict(judge: Judge, pictures: Tensor, scale: Scale, asked: dict[str, str])
     likeness = ((identity @ scale.known - scale.stranger) / (scale.itself - scale.stranger)).clamp(0, 1)
     right = {q: answers[q].argmax(dim=1) == QUESTIONS[q].index(answer) for q, answer in asked.items()}
     return Verdict(likeness, right)
-
-
-def answer_indices(question: str, answers: Sequence[str]) -> Tensor:
-    """Numbers of answers to a question."""
-    return torch.tensor([QUESTIONS[question].index(answer) for answer in answers])

@@ -27,8 +27,8 @@ class SelfAttention(nn.Module):
     def __init__(self, params: TextParams) -> None:
         super().__init__()
         self.heads = params.heads
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            setattr(self, name, nn.Linear(params.width, params.width))
+        self.q_proj, self.k_proj = nn.Linear(params.width, params.width), nn.Linear(params.width, params.width)
+        self.v_proj, self.out_proj = nn.Linear(params.width, params.width), nn.Linear(params.width, params.width)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (
@@ -36,7 +36,7 @@ class SelfAttention(nn.Module):
             for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
         out = scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.out_proj(rearrange(out, "b heads t d -> b t (heads d)"))  # type: ignore[no-any-return]
+        return self.out_proj(rearrange(out, "b heads t d -> b t (heads d)"))
 
 
 class Mlp(nn.Module):
@@ -48,7 +48,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.fc1(x)
-        return self.fc2(h * torch.sigmoid(1.702 * h))  # type: ignore[no-any-return]
+        return self.fc2(h * torch.sigmoid(1.702 * h))
 
 
 class Layer(nn.Module):
@@ -61,7 +61,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
+        return x + self.mlp(self.layer_norm2(x))
 
 
 class Embeddings(nn.Module):
@@ -100,4 +100,4 @@ class TextEncoder(nn.Module):
     def forward(self, embeds: Tensor) -> Tensor:
         """Hidden states [rows t c] of token rows [rows t c] without positions."""
         positions = self.embeddings.position_embedding.weight[: embeds.shape[1]]
-        return self.final_layer_norm(self.encoder(embeds + positions))  # type: ignore[no-any-return]
+        return self.final_layer_norm(self.encoder(embeds + positions))

@@ -16,7 +16,8 @@ from ...schedule import sd_schedule
 from ..codec import Codec
 from ..text import TextEncoder, TextParams
 from ..tokenizer import BEGIN, END, frame, load_tokenizer
-from ..unet import ResBlock, SpatialTransformer, UNet
+from ..unet import UNet
+from ..unet_blocks import ResBlock, SpatialTransformer
 from ..world.dataset import render_dataset
 from .loop import Stage, averaged, report, run_stage
 
