@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from ...schedule import sd_schedule
 from ..codec import Codec
 from ..text import TextEncoder, TextParams
 from ..tokenizer import BEGIN, END, frame, load_tokenizer
@@ -28,13 +30,7 @@ OFFSET_NOISE = 0.05  # so that snow gets white and night dark
 FULL_WEIGHT_SNR = 5.0  # steps cleaner than this are drawn more rarely
 
 
-def alphas_cumprod() -> Tensor:
-    """SD 1.x's schedule, [1000] float64."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    return torch.cumprod(1 - betas, 0)
-
-
-def cached_latents(folder: Path, count: int) -> np.ndarray:  # type: ignore[type-arg]
+def cached_latents(folder: Path, count: int) -> NDArray[np.float16]:
     """[count 8 16 16] fp16 latents of the rendered pictures."""
     file = folder / f"latents-{count}.npy"
     if not file.exists():
@@ -78,7 +74,7 @@ def start_as_identity(unet: UNet) -> None:
 
 def timestep_odds() -> Tensor:
     """How often each timestep is trained, [1000]: evenly, but the cleanest ones less."""
-    kept = alphas_cumprod()
+    kept = sd_schedule().alphas_cumprod
     return (FULL_WEIGHT_SNR / (kept / (1 - kept))).clamp(0.1, 1.0).float()
 
 
@@ -92,7 +88,7 @@ def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> UNet:
     unet = UNet().to(memory_format=torch.channels_last)
     start_as_identity(unet)
     log.info("U-Net of %.2f M parameters, %d latents", sum(p.numel() for p in unet.parameters()) / 1e6, len(latents))
-    kept, odds, end = alphas_cumprod().float(), timestep_odds(), int(tokens[0, -1])
+    kept, odds, end = sd_schedule().alphas_cumprod.float(), timestep_odds(), int(tokens[0, -1])
 
     def loss_of(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rows = torch.randint(pictures_count, (BATCH,), generator=generator)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from .shapes import INK, Point, draw, ellipse, mirrored, polygon
+from .shapes import INK, Piece, Point, draw, ellipse, mirrored, polygon
 from .words import Colour
 
 Floats = NDArray[np.float32]
@@ -30,27 +30,52 @@ def pattern_image(pattern: str, first: Colour, second: Colour, centre: Point, ha
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-GOLD, RIBBON = (250, 200, 40), (240, 90, 150)
+GOLD, RIBBON, BAND = (250, 200, 40), (240, 90, 150), (214, 40, 40)
+PART_PIECES: dict[str, tuple[tuple[Colour, tuple[Piece, ...]], ...]] = {  # painted in this order, about the seat
+    "hat": (
+        (
+            INK,
+            (
+                polygon((-0.48, -0.12), (0.48, -0.12), (0.48, 0.04), (-0.48, 0.04)),
+                polygon((-0.28, -0.6), (0.28, -0.6), (0.28, -0.1), (-0.28, -0.1)),
+            ),
+        ),
+        (BAND, (polygon((-0.28, -0.26), (0.28, -0.26), (0.28, -0.12), (-0.28, -0.12)),)),
+    ),
+    "crown": (
+        (
+            GOLD,
+            (
+                polygon(
+                    (-0.36, 0.04), (-0.42, -0.5), (-0.2, -0.22), (0, -0.58), (0.2, -0.22), (0.42, -0.5), (0.36, 0.04)
+                ),
+            ),
+        ),
+    ),
+    "bow": (
+        (
+            RIBBON,
+            (
+                polygon((0, -0.12), (-0.46, -0.4), (-0.46, 0.16)),
+                polygon((0, -0.12), (0.46, -0.4), (0.46, 0.16)),
+                ellipse(0, -0.12, 0.12, 0.12),
+            ),
+        ),
+    ),
+}
 
 
 def draw_part(part: str, canvas: ImageDraw.ImageDraw, seat: Point, half: float) -> None:
     """Paints a hat, crown or bow whose foot rests at seat; half is the object's half width in pixels."""
-    if part == "hat":
-        draw((polygon((-0.48, -0.12), (0.48, -0.12), (0.48, 0.04), (-0.48, 0.04)), polygon((-0.28, -0.6), (0.28, -0.6), (0.28, -0.1), (-0.28, -0.1))), canvas, seat, half, INK)  # fmt: skip
-        draw(
-            (polygon((-0.28, -0.26), (0.28, -0.26), (0.28, -0.12), (-0.28, -0.12)),), canvas, seat, half, (214, 40, 40)
-        )
-    elif part == "crown":
-        draw((polygon((-0.36, 0.04), (-0.42, -0.5), (-0.2, -0.22), (0, -0.58), (0.2, -0.22), (0.42, -0.5), (0.36, 0.04)),), canvas, seat, half, GOLD)  # fmt: skip
-    else:
-        draw((polygon((0, -0.12), (-0.46, -0.4), (-0.46, 0.16)), polygon((0, -0.12), (0.46, -0.4), (0.46, 0.16)), ellipse(0, -0.12, 0.12, 0.12)), canvas, seat, half, RIBBON)  # fmt: skip
+    for fill, pieces in PART_PIECES[part]:
+        draw(pieces, canvas, seat, half, fill)
 
 
 def draw_companion(name: str, canvas: ImageDraw.ImageDraw, centre: Point, half: float) -> None:
     """Paints the second object about centre; half its height is half pixels."""
 
-    def put(fill: Colour, *pieces: object) -> None:
-        draw(pieces, canvas, centre, half, fill)  # type: ignore[arg-type]
+    def put(fill: Colour, *pieces: Piece) -> None:
+        draw(pieces, canvas, centre, half, fill)
 
     if name == "ball":
         put((230, 50, 50), ellipse(0, 0.3, 0.65, 0.65))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
@@ -128,8 +128,3 @@ def render(scene: Scene, rng: Rng) -> Rendered:
     if rng.random() < 0.5:
         small, small_mask = ImageOps.mirror(small), ImageOps.mirror(small_mask)
     return Rendered(styled(small, scene.style), small_mask)
-
-
-def at(scene: Scene, **changes: object) -> Scene:
-    """The scene with another place, companion or style."""
-    return replace(scene, **changes)  # type: ignore[arg-type]

@@ -7,6 +7,8 @@ from math import cos, pi, sin
 
 from PIL import Image, ImageDraw
 
+from .words import Colour
+
 Point = tuple[float, float]
 Piece = tuple[str, Sequence[Point]]  # ("ellipse", two corners) or ("polygon", corners)
 INK = (25, 25, 30)
@@ -41,16 +43,40 @@ def _heart() -> Piece:
 
 
 BODIES: dict[str, tuple[Piece, ...]] = {  # filled with the object's own pattern
-    "fish": (ellipse(-0.15, 0, 0.75, 0.5), polygon((0.4, 0), (0.98, -0.5), (0.98, 0.5)), polygon((-0.3, -0.4), (0.2, -0.75), (0.25, -0.35))),
-    "bird": (ellipse(0, 0.1, 0.62, 0.42), ellipse(-0.55, -0.3, 0.3, 0.28), polygon((0.45, 0.1), (1.0, -0.25), (0.95, 0.3)), polygon((-0.15, 0), (0.35, -0.75), (0.4, 0.05))),
-    "turtle": (ellipse(0, 0.1, 0.68, 0.5), ellipse(-0.8, -0.05, 0.22, 0.2), ellipse(-0.42, 0.6, 0.17, 0.2), ellipse(0.42, 0.6, 0.17, 0.2)),
-    "butterfly": (ellipse(-0.48, -0.32, 0.46, 0.42), ellipse(0.48, -0.32, 0.46, 0.42), ellipse(-0.38, 0.42, 0.36, 0.36), ellipse(0.38, 0.42, 0.36, 0.36)),
-    "car": (polygon((-0.95, 0.05), (0.95, 0.05), (0.98, 0.5), (-0.98, 0.5)), polygon((-0.6, 0.1), (-0.4, -0.45), (0.4, -0.45), (0.65, 0.1))),
-    "boat": (polygon((-0.95, 0.3), (0.95, 0.3), (0.6, 0.8), (-0.6, 0.8)), polygon((0.06, -0.9), (0.75, 0.2), (0.06, 0.2)), polygon((-0.06, -0.7), (-0.06, 0.2), (-0.6, 0.2))),
+    "fish": (
+        ellipse(-0.15, 0, 0.75, 0.5), polygon((0.4, 0), (0.98, -0.5), (0.98, 0.5)),
+        polygon((-0.3, -0.4), (0.2, -0.75), (0.25, -0.35)),
+    ),
+    "bird": (
+        ellipse(0, 0.1, 0.62, 0.42), ellipse(-0.55, -0.3, 0.3, 0.28), polygon((0.45, 0.1), (1.0, -0.25), (0.95, 0.3)),
+        polygon((-0.15, 0), (0.35, -0.75), (0.4, 0.05)),
+    ),
+    "turtle": (
+        ellipse(0, 0.1, 0.68, 0.5), ellipse(-0.8, -0.05, 0.22, 0.2), ellipse(-0.42, 0.6, 0.17, 0.2),
+        ellipse(0.42, 0.6, 0.17, 0.2),
+    ),
+    "butterfly": (
+        ellipse(-0.48, -0.32, 0.46, 0.42), ellipse(0.48, -0.32, 0.46, 0.42), ellipse(-0.38, 0.42, 0.36, 0.36),
+        ellipse(0.38, 0.42, 0.36, 0.36),
+    ),
+    "car": (
+        polygon((-0.95, 0.05), (0.95, 0.05), (0.98, 0.5), (-0.98, 0.5)),
+        polygon((-0.6, 0.1), (-0.4, -0.45), (0.4, -0.45), (0.65, 0.1)),
+    ),
+    "boat": (
+        polygon((-0.95, 0.3), (0.95, 0.3), (0.6, 0.8), (-0.6, 0.8)), polygon((0.06, -0.9), (0.75, 0.2), (0.06, 0.2)),
+        polygon((-0.06, -0.7), (-0.06, 0.2), (-0.6, 0.2)),
+    ),
     "rocket": (mirrored((0.0, -1.0), (0.32, -0.5), (0.34, 0.5)), mirrored((0.3, 0.1), (0.72, 0.75), (0.3, 0.6))),
-    "teapot": (ellipse(0, 0.2, 0.62, 0.52), polygon((-0.5, 0.35), (-1.0, -0.25), (-0.8, -0.3), (-0.4, 0.0)), mirrored((0.0, -0.55), (0.16, -0.5), (0.3, -0.22))),
+    "teapot": (
+        ellipse(0, 0.2, 0.62, 0.52), polygon((-0.5, 0.35), (-1.0, -0.25), (-0.8, -0.3), (-0.4, 0.0)),
+        mirrored((0.0, -0.55), (0.16, -0.5), (0.3, -0.22)),
+    ),
     "mushroom": (polygon(*((0.9 * cos(pi * i / 24), 0.05 - 0.85 * sin(pi * i / 24)) for i in range(25))),),
-    "cat": (ellipse(0, 0.15, 0.75, 0.65), polygon((-0.72, 0.1), (-0.68, -0.8), (-0.15, -0.4)), polygon((0.72, 0.1), (0.68, -0.8), (0.15, -0.4))),
+    "cat": (
+        ellipse(0, 0.15, 0.75, 0.65), polygon((-0.72, 0.1), (-0.68, -0.8), (-0.15, -0.4)),
+        polygon((0.72, 0.1), (0.68, -0.8), (0.15, -0.4)),
+    ),
     "star": (_star(),),
     "heart": (_heart(),),
 }  # fmt: skip
@@ -78,7 +104,10 @@ DETAILS: dict[str, tuple[tuple[Piece, tuple[int, int, int]], ...]] = {  # same o
         (ellipse(0, -0.3, 0.16, 0.16), GLASS),
     ),
     "teapot": (),
-    "mushroom": ((polygon((-0.26, 0.05), (0.26, 0.05), (0.32, 0.9), (-0.32, 0.9)), WOOD), (polygon((-0.9, 0.03), (0.9, 0.03), (0.5, 0.16), (-0.5, 0.16)), (180, 150, 120))),
+    "mushroom": (
+        (polygon((-0.26, 0.05), (0.26, 0.05), (0.32, 0.9), (-0.32, 0.9)), WOOD),
+        (polygon((-0.9, 0.03), (0.9, 0.03), (0.5, 0.16), (-0.5, 0.16)), (180, 150, 120)),
+    ),
     "cat": (
         (ellipse(-0.28, 0.05, 0.12, 0.14), WHITE),
         (ellipse(0.28, 0.05, 0.12, 0.14), WHITE),
@@ -99,7 +128,7 @@ CROWNS: dict[str, Point] = {  # where a hat, crown or bow sits
 }  # fmt: skip
 
 
-def draw(pieces: Sequence[Piece], canvas: ImageDraw.ImageDraw, centre: Point, half: float, fill: object) -> None:
+def draw(pieces: Sequence[Piece], canvas: ImageDraw.ImageDraw, centre: Point, half: float, fill: Colour | int) -> None:
     """Paints pieces on the canvas; centre and half (half the shape's width) in pixels."""
     for kind, corners in pieces:
         placed = [(centre[0] + half * x, centre[1] + half * y) for x, y in corners]
