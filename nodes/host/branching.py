@@ -19,6 +19,7 @@ from ...dci_core.errors import BadModel
 from ...dci_core.schedule import is_open, window_threshold
 from ...dci_core.stability import shared_warning, window_warning
 from .conds import TAG, doubled_mask, paired_conds
+from .controls import branch_controls
 from .noise import freshness, start_noise, with_branch_noise
 from .patching import with_rule
 from .plan import DbimRecord, DciPatch
@@ -79,7 +80,11 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
         warn_of_overshoot(patch, getattr(guider, "cfg", None), sigmas, threshold, freshness(sampler))
         other_seed = auxiliary_seed(seed or 0)
         other = noise if patch.settings.guidance == "aligned" else start_noise(noise, other_seed)
-        guider.conds = paired_conds(guider.conds, patch.plan)
+        shares = patch.settings.guidance == "shared"
+        controls = branch_controls(
+            lambda tags, sigma: plan_of(tags, acts=is_open(sigma, threshold), is_shared=shares), patch.hints
+        )
+        guider.conds = paired_conds(guider.conds, patch.plan, controls)
         latent = pair(latent_image, latent_image)
         if "latent_shapes" in kwargs:
             kwargs["latent_shapes"] = [latent.shape]
@@ -123,8 +128,7 @@ def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
         acts = is_open(sigma, threshold_of(patch, executor.class_obj.model_sampling))
         rows = [(int(branch), int(kind)) for branch, kind in tags.tolist()]
         plan = plan_of(rows, acts=acts, is_shared=patch.settings.guidance == "shared")
-        hints = hints_for(control, patch.hints, rows)
-        parts = chosen_rows([x, t, c_concat, c_crossattn, hints, kwargs], plan)
+        parts = chosen_rows([x, t, c_concat, c_crossattn, control, kwargs], plan)
         options = options_for(options, plan)
         if plan.branches.concept:
             rule = dbim_rule(patch.dbim, plan.branches, patch.plan.tokens, x.device, record.at(sigma))
@@ -138,21 +142,6 @@ def options_for(options: dict[str, Any], plan: RowPlan) -> dict[str, Any]:
     """Transformer options whose lists of chunks fit the rows that run, for other packs' patches that read them."""
     lists = {key: chunks_of(options[key], plan) for key in ("cond_or_uncond", "uuids") if options.get(key)}
     return {**options, **lists}
-
-
-def hints_for(control: dict[str, Any] | None, hints: str, rows: list[tuple[int, int]]) -> dict[str, Any] | None:
-    """ControlNet's residuals, zero in the rows of a branch that they shall not reach."""
-    if control is None or hints == "both":
-        return control
-    kept = 1 if hints == "concept" else 2
-    reach = [float(branch == kept) for branch, _ in rows]
-
-    def reached(residual: Tensor | None) -> Tensor | None:
-        if residual is None or residual.shape[0] != len(rows):
-            return residual
-        return residual * residual.new_tensor(reach).view(-1, *[1] * (residual.ndim - 1))
-
-    return {name: [reached(residual) for residual in residuals] for name, residuals in control.items()}
 
 
 def watch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import lcm
 from typing import Any
 
@@ -19,18 +19,23 @@ PICTURE_KEYS = ("mask", "concat_latent_image", "concat_mask", "concat_image")  #
 NEGATIVE = "negative"
 
 
-def paired_conds(conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan) -> dict[str, list[dict[str, Any]]]:
+def paired_conds(
+    conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan, branch_control: Callable[[Any], Any]
+) -> dict[str, list[dict[str, Any]]]:
     """The same conditionings for both branches.
 
     A conditioning that carries the plan's mark gets the auxiliary prompt as its second row. A list without any is
-    common to both branches: shared guidance computes it for the concept alone. raises BadSettings when none is marked
+    common to both branches: shared guidance computes it for the concept alone. Raises BadSettings when none is marked.
+
+    branch_control  a ControlNet for both branches from one for pictures
     """
-    controls: dict[int, Any] = {}
     out = {}
     for name, entries in conds.items():
         marked = [name != NEGATIVE and entry.get(MARK) == plan.mark for entry in entries]
         kinds = [PAIRED if is_marked else FREE if any(marked) else COMMON for is_marked in marked]
-        out[name] = [with_branches(entry, kind, plan, controls) for entry, kind in zip(entries, kinds, strict=True)]
+        out[name] = [
+            with_branches(entry, kind, plan, branch_control) for entry, kind in zip(entries, kinds, strict=True)
+        ]
     if not any(tag_kind(entry) == PAIRED for entries in out.values() for entry in entries):
         raise BadSettings(
             "none of the sampler's positive conditionings comes from the prompt pair of this plan",
@@ -45,7 +50,9 @@ def tag_kind(entry: Mapping[str, Any]) -> int:
     return int(entry["model_conds"][TAG].cond[0, 1])
 
 
-def with_branches(entry: dict[str, Any], kind: int, plan: DciPlan, controls: dict[int, Any]) -> dict[str, Any]:
+def with_branches(
+    entry: dict[str, Any], kind: int, plan: DciPlan, branch_control: Callable[[Any], Any]
+) -> dict[str, Any]:
     """One conditioning with the branch axis in everything that has a row for each picture."""
     from comfy.conds import CONDRegular
 
@@ -57,7 +64,7 @@ def with_branches(entry: dict[str, Any], kind: int, plan: DciPlan, controls: dic
         if isinstance(both.get(key), Tensor):
             both[key] = beside(both[key], other) if kind == PAIRED else doubled(both[key])
     if both.get("control") is not None:
-        both["control"] = doubled_control(both["control"], controls)
+        both["control"] = branch_control(both["control"])
     both["model_conds"] = {**both["model_conds"], TAG: CONDRegular(tag_of(kind))}
     return both
 
@@ -86,19 +93,6 @@ def beside(concept: Tensor, auxiliary: Tensor | None) -> Tensor:
         length = lcm(concept.shape[1], auxiliary.shape[1])
         concept, auxiliary = (x.repeat(1, length // x.shape[1], 1) for x in (concept, auxiliary))
     return pair(concept, auxiliary)
-
-
-def doubled_control(control: Any, seen: dict[int, Any]) -> Any:
-    """A copy of a ControlNet chain whose hints, where each picture has its own, are doubled; one copy per chain."""
-    if id(control) not in seen:
-        mine = control.copy()
-        hint = getattr(mine, "cond_hint_original", None)
-        if isinstance(hint, Tensor):
-            mine.cond_hint_original = doubled(hint)
-        if control.previous_controlnet is not None:
-            mine.set_previous_controlnet(doubled_control(control.previous_controlnet, seen))
-        seen[id(control)] = mine
-    return seen[id(control)]
 
 
 def doubled_mask(mask: Tensor | None) -> Tensor | None:

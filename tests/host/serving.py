@@ -79,7 +79,7 @@ def wait_for(server: Server, process: subprocess.Popen[bytes], log: Path) -> Non
         try:
             server.ask("/system_stats")
             return
-        except URLError:
+        except (URLError, TimeoutError, ConnectionError):
             time.sleep(1)
     raise RuntimeError(f"the server did not start:\n{log.read_text(encoding='utf-8')[-4000:]}")
 

@@ -180,3 +180,26 @@ def test_a_run_without_added_noise_adds_none_to_the_auxiliary() -> None:
     first = record.resting.clone()
     comfy.sample.sample(patched, torch.zeros_like(latent), *args, disable_pbar=True, seed=6)
     assert torch.equal(first, record.resting)
+
+
+def test_a_controlnet_computes_no_row_that_the_unet_does_not() -> None:
+    import comfy.cldm.cldm
+
+    model, pair, positive = made()
+    given = controlled(positive, torch.rand(1, 128, 128, 3, generator=torch.Generator().manual_seed(9)))
+    rows: list[int] = []
+    network = comfy.cldm.cldm.ControlNet
+    kept = network.forward
+
+    def count(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        rows.append(x.shape[0])
+        return kept(self, x, *args, **kwargs)
+
+    network.forward = count
+    try:
+        for hints, wanted in (("both", [3, 3, 2]), ("concept", [2, 2, 2]), ("auxiliary", [1, 1])):
+            rows.clear()
+            sample(apply(model, pair, window=0.6, hints=hints)[0], *given, steps=3)
+            assert rows == wanted, (hints, rows)
+    finally:
+        network.forward = kept
