@@ -7,8 +7,8 @@ from ..ico_settings import IcoSettings
 from ..sample import SampleSettings
 
 TINY_ICO = IcoSettings(
-    steps=200,
-    batch=4,
+    steps=160,
+    batch=2,
     learning_rate=1e-3,
     scale_rate=False,
     context_factor=5.0,
