@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -37,9 +38,10 @@ def noun_maps(model: TinyModel, latents: Tensor, text: Text, slots: list[int], t
     maps: dict[LayerId, Tensor] = {}
 
     def rule(call: AttentionCall) -> Tensor:
-        q, k = (x.unflatten(-1, (call.heads, -1)).transpose(1, 2) for x in (call.q, call.k))
+        q, k = (rearrange(x, "b n (heads d) -> b heads n d", heads=call.heads) for x in (call.q, call.k))
         odds = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)  # [b heads n t]
-        maps[call.layer] = odds[..., slots].sum(-1).mean(1).unflatten(-1, call.grid)
+        mean = odds[..., slots].sum(-1).mean(1)  # [b n]
+        maps[call.layer] = rearrange(mean, "b (h w) -> b h w", h=call.grid[0])
         return call.plain()
 
     sigma = torch.full((len(latents),), sd_schedule().sigma(timestep))

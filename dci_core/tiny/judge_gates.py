@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -30,7 +31,7 @@ def judge_gate(judge: Judge, rng: np.random.Generator) -> Iterator[Reading]:
             for i, place in enumerate(rng.choice(list(PLACES), 4, replace=False))
         ]
     answers, identity = read(judge, scenes, rng)
-    views = identity.unflatten(0, (-1, 4))  # [individual view c]
+    views = rearrange(identity, "(i v) c -> i v c", v=4)  # individuals, their views
     same = torch.cat([(views[:, i] * views[:, j]).sum(-1) for i in range(4) for j in range(i)])
     noun = torch.tensor([NOUNS.index(s.thing.noun) for s in scenes[::4]])
     cosine = views[:, 0] @ views[:, 1].T

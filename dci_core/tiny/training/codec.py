@@ -45,7 +45,7 @@ def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> Codec:
     if stage.begin_from is not None:
         return codec
     with torch.no_grad():
-        latents = torch.cat([codec.encoder(batch(rows) * 2 - 1) for rows in torch.arange(2000).split(50)])
+        latents = torch.cat([codec.encoder(batch(rows) * 2 - 1) for rows in torch.split(torch.arange(2000), 50)])
         codec.mean.copy_(latents.mean(dim=(0, 2, 3))[None, :, None, None])
         codec.std.copy_(latents.std(dim=(0, 2, 3))[None, :, None, None])
     return codec
