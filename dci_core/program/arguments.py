@@ -125,6 +125,13 @@ def add_world(parser: argparse.ArgumentParser, common: Parser) -> None:
     """Options of `world gates` and `world pictures`."""
     parts = parser.add_subparsers(required=True, metavar="PART", parser_class=Parser)
     gates = parts.add_parser("gates", parents=[common], help="measure whether it is a fair ground")
+    gates.add_argument(
+        "--concepts",
+        type=int,
+        default=20,
+        metavar="N",
+        help="how many held-out objects to learn (0..20; about 2 min each)",
+    )
     gates.set_defaults(run=world.gates)
     pictures = parts.add_parser("pictures", parents=[common], help="write an object's reference pictures")
     pictures.add_argument("--concept", type=int, default=0, metavar="N")

@@ -97,7 +97,7 @@ def bring(options: Namespace, console: Console) -> int:
     find_family(options.family)
     noun = known_noun(options.noun) if options.family == "tiny" else options.noun
     out, rank = check_out(options.out, SAFETENSORS), read_rank(options.file_rank)
-    how = {"family": options.family, "trigger": options.trigger, "noun": noun, "rank": rank}
+    how: dict[str, Any] = {"family": options.family, "trigger": options.trigger, "noun": noun, "rank": rank}
     base = read_base(options)
     if options.weights_file.suffix == ".safetensors":
         concept = import_diffusers(options.weights_file, options.embedding, base, **how)

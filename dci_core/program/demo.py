@@ -30,12 +30,12 @@ from ..tiny.model import TinyModel
 from ..tiny.trial import Ask, asks_for, judged, scale_for
 from ..tiny.world.concepts import CONCEPTS
 from .console import Bar, Console
-from .demo_sheet import Row, Summary, draw_sheet
+from .demo_sheet import Note, Row, Summary, draw_sheet
 from .house import House
 from .places import check_out, save_image
 from .sampling import Drawn, draw, pair_prompts, plain_prompts, with_concept
 from .scores import Scores, interval
-from .training import Course, encode, learn, start
+from .training import Course, Stopped, encode, learn, start
 from .world import write_references
 
 THING = CONCEPTS[0]
@@ -78,14 +78,19 @@ def demo(options: Namespace, console: Console) -> int:
         folder = sheet.with_name(f"{sheet.stem}-pictures")
         references = write_and_read(folder)
         scale = scale_for(house.judge, THING, KIND)
-        with clock.time("train"):
-            concept = train(house, references, settings, sheet, console)
+        try:
+            with clock.time("train"):
+                concept = train(house, references, settings, sheet, console)
+        except Stopped as stopped:
+            stopped.kept.unlink(missing_ok=True)
+            raise KeyboardInterrupt from stopped
         shots = draw_all(house, concept, scale, clock, console)
         numbers = measure(shots)
     seconds = {part: round(passed, 1) for part, passed in clock.seconds.items()}
     result = {**numbers, "n": len(SEEDS) * len(shots["plain"]), "seconds": seconds}
     pictures = [picture.pixels for picture in references]
-    save_image(draw_sheet(pictures, sheet_rows(house, shots), summaries(result), concept.noun), sheet)
+    drawn = draw_sheet(pictures, sheet_rows(house, shots), summaries(result), concept.noun, result["n"])
+    save_image(drawn, sheet)
     write_bytes(sheet.with_suffix(".json"), (json.dumps(result, indent=2) + "\n").encode())
     console.result(result, table(result) + f"\nsheet: {sheet}")
     return 0
@@ -183,9 +188,7 @@ def sheet_rows(house: House, shots: dict[str, list[Shot]]) -> list[Row]:
     rows = []
     for plain, dci in zip(shots["plain"], shots["dci"], strict=True):
         assert dci.drawn.auxiliary is not None  # the demo's window is open
-        notes = {
-            way: [note(shot.verdict, i) for i in range(len(SEEDS))] for way, shot in (("plain", plain), ("dci", dci))
-        }
+        notes = {way: [note(shot, i) for i in range(len(SEEDS))] for way, shot in (("plain", plain), ("dci", dci))}
         pictures = {"plain": plain.drawn.pictures, "dci": dci.drawn.pictures}
         rows.append(
             Row(plain.ask.template, plain.ask.is_low_prior, pictures, notes, dci.drawn.auxiliary[0], maps_of(dci.drawn))
@@ -193,9 +196,14 @@ def sheet_rows(house: House, shots: dict[str, list[Shot]]) -> list[Row]:
     return rows
 
 
-def note(verdict: Verdict, i: int) -> tuple[float, dict[str, bool]]:
-    """(likeness, question -> whether right) of picture i."""
-    return float(verdict.likeness[i]), {question: bool(right[i]) for question, right in verdict.asked.items()}
+def note(shot: Shot, i: int) -> Note:
+    """The judge's word on picture i: "place", or the second object's name, and whether it is there."""
+    asked = shot.ask.asked
+    found = {
+        question if question == "place" else asked[question]: bool(right[i])
+        for question, right in shot.verdict.asked.items()
+    }
+    return float(shot.verdict.likeness[i]), found
 
 
 def maps_of(drawn: Drawn) -> dict[int, Tensor]:

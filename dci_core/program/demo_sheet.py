@@ -10,16 +10,16 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..tokens import PLACEHOLDER
-from .paper import FAINT, GAP, INK, LINE, PAPER, Pen, ramp, to_image, to_map
+from .paper import FAINT, GAP, LINE, PAPER, Pen, ramp, to_image, to_map
 
 SIDE, MARGIN, TEXT, SPACE = 136, 28, 190, 26  # pixels: a picture, the edge, the prompt's column, between columns
-NOTE = 20  # below each picture
+NOTE = 38  # below each picture, two lines
 SHOWN = 2  # seeds on the sheet, the first ones; the table counts all
 RIGHT, WRONG = (20, 120, 60), (185, 35, 35)
 NAMES = {"plain": "Plain sampling", "dci": "With DCI"}
 
 Measured = tuple[float, float, float]  # mean, low and high end of the 95% interval
-Note = tuple[float, dict[str, bool]]  # likeness, question -> whether right
+Note = tuple[float, dict[str, bool]]  # likeness, what was asked -> whether it is there
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,10 @@ class Sheet:
         self.pen.canvas.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=LINE)
 
 
-def draw_sheet(references: Sequence[Tensor], rows: Sequence[Row], numbers: Sequence[Summary], noun: str) -> Image.Image:
-    """The whole sheet."""
+def draw_sheet(
+    references: Sequence[Tensor], rows: Sequence[Row], numbers: Sequence[Summary], noun: str, count: int
+) -> Image.Image:
+    """The whole sheet; `count` pictures each way are behind the numbers."""
     step, num_maps = SIDE + GAP, len(rows[0].maps)
     plain = MARGIN + TEXT + SPACE
     dci = plain + SHOWN * step + SPACE
@@ -76,7 +78,7 @@ def draw_sheet(references: Sequence[Tensor], rows: Sequence[Row], numbers: Seque
     size = (maps + num_maps * step - GAP + MARGIN, top + len(rows) * (SIDE + NOTE + 14) + 84)
     image = Image.new("RGB", size, PAPER)
     sheet = Sheet(image, Pen(ImageDraw.Draw(image)), plain, dci, auxiliary, maps)
-    draw_head(sheet, references, numbers, noun)
+    draw_head(sheet, references, numbers, noun, count)
     draw_names(sheet, top, rows[0], noun)
     for i, row in enumerate(rows):
         draw_row(sheet, row, top + i * (SIDE + NOTE + 14), noun)
@@ -84,10 +86,10 @@ def draw_sheet(references: Sequence[Tensor], rows: Sequence[Row], numbers: Seque
     return image
 
 
-def draw_head(sheet: Sheet, references: Sequence[Tensor], numbers: Sequence[Summary], noun: str) -> None:
+def draw_head(sheet: Sheet, references: Sequence[Tensor], numbers: Sequence[Summary], noun: str, count: int) -> None:
     """Title, reference pictures, numbers."""
     pen = sheet.pen
-    pen.write((MARGIN, 22), "One concept, learned from five pictures, drawn in scenes it was never seen in", 25)
+    pen.write((MARGIN, 22), "One concept, learned from five pictures, drawn in eight scenes", 25)
     about = (
         "Same fine-tuned model, same noise. With DCI a second branch, asked for a cat, takes part early in sampling."
     )
@@ -96,15 +98,15 @@ def draw_head(sheet: Sheet, references: Sequence[Tensor], numbers: Sequence[Summ
     for i, picture in enumerate(references):
         sheet.put(to_image(picture, SIDE), sheet.plain + i * (SIDE + GAP), 108)
     x, y = sheet.auxiliary + SIDE + GAP, 104
-    pen.write((x + 130, y), "plain", 15, FAINT)
-    pen.write((x + 290, y), "with DCI", 15, FAINT)
+    pen.write((x + 140, y), "plain", 15, FAINT)
+    pen.write((x + 295, y), "with DCI", 15, FAINT)
     for i, found in enumerate(numbers):
         line = y + 30 + i * 34
         pen.write((x, line), found.name, 16)
-        for left, (mean, low, high) in ((130, found.plain), (290, found.dci)):
+        for left, (mean, low, high) in ((140, found.plain), (295, found.dci)):
             pen.write((x + left, line), f"{mean:.2f}", 19)
             pen.write((x + left + 46, line + 4), f"{low:.2f} to {high:.2f}", 13, FAINT)
-    pen.write((x, y + 104), "means over all prompts and seeds, with 95% intervals", 13, FAINT)
+    pen.write((x, y + 104), f"means of {count} pictures each, all prompts and seeds, with 95% intervals", 13, FAINT)
 
 
 def draw_names(sheet: Sheet, top: int, row: Row, noun: str) -> None:
@@ -137,16 +139,16 @@ def draw_row(sheet: Sheet, row: Row, y: int, noun: str) -> None:
         sheet.put(to_map(weights, SIDE), sheet.maps + i * step, y)
 
 
-def draw_note(pen: Pen, note: Note, x: int, y: int) -> None:
+def draw_note(pen: Pen, note: Note, x: float, y: float) -> None:
     """The judge's word below a picture."""
     likeness, asked = note
-    pen.write((x, y), f"like {likeness:.2f}", 12, INK)
-    right = x + SIDE
-    for question, is_right in reversed(asked.items()):
-        words, colour = ("beside" if question == "companion" else question), (RIGHT if is_right else WRONG)
-        words = f"{words} {'ok' if is_right else 'wrong'}"
-        pen.write((right, y), words, 12 if len(asked) == 1 else 10, colour, "ra")
-        right -= int(len(words) * 5.2) + 4
+    pen.write((x, y), f"likeness {likeness:.2f}", 12)
+    for word, is_there in asked.items():
+        colour = RIGHT if is_there else WRONG
+        pen.write((x, y + 16), word, 12, colour)
+        x += pen.width(word, 12) + 4
+        pen.mark((x, y + 18), is_there, colour)
+        x += 20
 
 
 def draw_foot(sheet: Sheet, y: int) -> None:
@@ -158,7 +160,7 @@ def draw_foot(sheet: Sheet, y: int) -> None:
     pen.write((sheet.maps, y + 38), "the second branch", 13, FAINT)
     pen.write((sheet.maps + width, y + 38), "the concept", 13, FAINT, "ra")
     words = (
-        "Below each picture: what an independent judge says. like: 0 another object of the kind, 1 the object itself; "
-        "place and beside: whether the asked place and the asked second object are there."
+        "Below each picture stands what a separate small network, the judge, finds in it. Likeness: 0 is another "
+        "object of the same kind, 1 the concept itself. Then whether the asked place and second object are there."
     )
     pen.wrap((MARGIN, y + 14), words, sheet.auxiliary - MARGIN - SPACE, 13, FAINT)

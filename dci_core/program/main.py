@@ -26,5 +26,5 @@ def main(words: Sequence[str] | None = None) -> int:
             console.fail(error)
             return BAD_INPUT
         except KeyboardInterrupt:
-            console.say("stopped; nothing was written over.")
+            console.say("stopped before the end; what was asked for has not been written.")
             return INTERRUPTED

@@ -56,6 +56,17 @@ class Pen:
         """One line of words; the anchor as Pillow names it."""
         self.canvas.text(at, words, fill=colour, font=ImageFont.load_default(size), anchor=anchor)
 
+    def width(self, words: str, size: int) -> float:
+        """Pixels that one line of words takes."""
+        return float(ImageFont.load_default(size).getlength(words))
+
+    def mark(self, at: tuple[float, float], is_right: bool, colour: Colour) -> None:
+        """A tick or a cross, 9 pixels a side."""
+        x, y = at
+        strokes = [((0, 5), (3, 9), (9, 0))] if is_right else [((0, 0), (8, 8)), ((0, 8), (8, 0))]
+        for stroke in strokes:
+            self.canvas.line([(x + dx, y + dy) for dx, dy in stroke], fill=colour, width=2)
+
     def wrap(self, at: tuple[float, float], words: str, width: float, size: int = 15, colour: Colour = INK) -> float:
         """Words in lines no longer than the width; the y below the last line."""
         font, (x, y), line = ImageFont.load_default(size), at, ""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch.linalg import LinAlgError
 
 from ..checkpoint import load_state, save_state
 from ..concept import Concept, make_concept
 from ..concept_file import save_concept
 from ..errors import BadConcept, BadSettings, NotSaved, PackError, TrainingDiverged
+from ..estimate import check_room, needs_of
 from ..ico import StepReport, train_steps
 from ..ico_settings import IcoSettings
 from ..pictures import Picture
@@ -21,6 +21,7 @@ from .console import Bar, Console
 from .house import House, rare_ids
 from .interrupt import gentle_stop
 
+log = logging.getLogger(__name__)
 RECENT = 20  # steps in the mean loss that the bar shows
 KEPT_SUFFIX = ".training.safetensors"
 
@@ -66,11 +67,16 @@ def encode(house: House, pictures: Sequence[Picture], class_pictures: Sequence[P
 
 
 def start(house: House, data: TrainingData, course: Course, *, resumes: bool) -> TrainState:
-    """A training at its beginning or where it was stopped; it stands on disk before any step is done."""
+    """A training at its beginning or where it was stopped; it stands on disk, with room for the rest."""
     if resumes:
-        return load_state(course.kept, house.model, data, course.settings, noun=course.noun, rare_tokens=rare_ids())
-    state = begin_training(house.model, data, course.settings, noun=course.noun, rare_tokens=rare_ids())
-    save_state(state, course.kept)
+        state = load_state(course.kept, house.model, data, course.settings, noun=course.noun, rare_tokens=rare_ids())
+    else:
+        state = begin_training(house.model, data, course.settings, noun=course.noun, rare_tokens=rare_ids())
+    needs = needs_of(state, course.rank)
+    check_room(course.out.parent, 2 * needs.resume + needs.concept)  # a save stands beside the older one for a moment
+    if not resumes:
+        save_state(state, course.kept)
+    log.info("training takes %.0f MB of memory beside the model", needs.memory / 1e6)
     return state
 
 
@@ -134,7 +140,7 @@ def with_rescue(error: TrainingDiverged, house: House, state: TrainState, course
             raise BadConcept("nothing has been learned", "a finished step was expected", "lower the learning rate")
         concept = make_concept(state, trigger=course.trigger, rank=course.rank, base_hash=house.base_hash)
         save_concept(concept, rescued)
-    except (BadConcept, NotSaved, LinAlgError):  # it had run away before it was noticed
+    except (BadConcept, NotSaved, RuntimeError):  # it had run away before it was noticed
         return TrainingDiverged(error.came, error.expected, "lower the learning rate")
     return TrainingDiverged(
         error.came, error.expected, f'lower the learning rate; the concept as it was before stands in "{rescued.name}"'

@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..errors import BadSettings
+from ..tiny.concept_gates import concept_gate
 from ..tiny.gates import base_gates
 from ..tiny.readings import Reading
 from ..tiny.world.concepts import CONCEPTS, HeldOut
@@ -16,8 +17,14 @@ from .places import check_folder, save_image
 
 def gates(options: Namespace, console: Console) -> int:
     """Measures every gate and tells each number as it comes."""
+    if not 0 <= options.concepts <= len(CONCEPTS):
+        raise BadSettings(
+            f"{options.concepts} concepts were asked for", f"0..{len(CONCEPTS)} were expected", "change --concepts"
+        )
     house = House(options.weights)
     steps = base_gates(house.world, house.judge)
+    if options.concepts:
+        steps.append(lambda: concept_gate(house.world, house.judge, CONCEPTS[: options.concepts]))
     readings: list[Reading] = []
     with console.bar(len(steps), "gates") as bar:
         for gate in steps:

@@ -1,0 +1,23 @@
+"""The nodes, listed."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import concept_nodes, preview_nodes, sample_nodes, tiny_nodes, train_nodes
+
+NODES: list[type[io.ComfyNode]] = [
+    *train_nodes.NODES,
+    *concept_nodes.NODES,
+    *sample_nodes.NODES,
+    *preview_nodes.NODES,
+    *tiny_nodes.NODES,
+]
+
+
+class Extension(ComfyExtension):
+    """What the host asks for our nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Every node of the pack."""
+        return NODES

@@ -1,0 +1,123 @@
+"""Nodes that load, save and export concepts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..dci_core.concept_file import load_concept, save_concept
+from ..dci_core.exports import export_embedding, export_lora
+from . import sockets
+from .fields import schema, text, widget
+from .host import folders
+from .host.concepts import with_concept
+
+
+class ICOLoadConcept(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="ICOLoadConcept",
+            display_name="Load ICO Concept",
+            description="Teaches a model and its CLIP a saved concept; its trigger then works in every prompt node. "
+            "Several can follow each other.",
+            search_aliases=["load concept", "custom diffusion"],
+            inputs=[
+                io.Model.Input("base_model", tooltip="The model that the concept was trained on, or one close to it."),
+                io.Clip.Input("base_clip", tooltip="The CLIP of the same checkpoint."),
+                widget(
+                    io.Combo,
+                    "concept_name",
+                    options=folders.concept_names(),
+                    tooltip="A file in models/ico_concepts.",
+                ),
+                widget(
+                    io.Float,
+                    "strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="Of the weight changes: 1 as trained, 0 the words alone.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("model", display_name="model"),
+                io.Clip.Output("clip", display_name="clip"),
+                sockets.Concept.Output("concept", display_name="concept"),
+                io.String.Output("trigger", display_name="trigger"),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, concept_name: str = "", **inputs: Any) -> str:
+        return folders.stamp(concept_name)
+
+    @classmethod
+    def execute(cls, base_model: Any, base_clip: Any, concept_name: str, strength: float) -> io.NodeOutput:
+        concept = load_concept(folders.concept_path(concept_name))
+        return io.NodeOutput(*with_concept(base_model, base_clip, concept, strength), concept, concept.phrase)
+
+
+class ICOSaveConcept(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="ICOSaveConcept",
+            display_name="Save ICO Concept",
+            description="Writes a concept to models/ico_concepts, from where Load ICO Concept takes it.",
+            is_output_node=True,
+            inputs=[
+                sockets.Concept.Input("concept", tooltip="A trained concept."),
+                text(
+                    "filename", default="my_concept", tooltip="Name without ending; sub/name puts it in a sub-folder."
+                ),
+            ],
+            outputs=[io.String.Output("saved_as", display_name="saved as")],
+        )
+
+    @classmethod
+    def execute(cls, concept: Any, filename: str) -> io.NodeOutput:
+        path = folders.new_path(filename)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_concept(concept, path)
+        return io.NodeOutput(path.name)
+
+
+class ICOExportConcept(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="ICOExportConcept",
+            display_name="Export ICO Concept",
+            description="Writes a concept as a plain LoRA and a plain embedding, for people without this pack: load "
+            "the LoRA and write embedding:NAME before the noun.",
+            is_output_node=True,
+            inputs=[
+                sockets.Concept.Input("concept", tooltip="A trained concept."),
+                text("filename", default="my_concept", tooltip="Name of both files, without ending."),
+                widget(
+                    io.Int,
+                    "rank",
+                    default=16,
+                    min=1,
+                    max=768,
+                    tooltip="Size of the LoRA; larger loses less, 16 is plenty.",
+                ),
+            ],
+            outputs=[io.String.Output("lora"), io.String.Output("embedding")],
+        )
+
+    @classmethod
+    def execute(cls, concept: Any, filename: str, rank: int) -> io.NodeOutput:
+        lora = folders.new_path(filename, folders.lora_folder())
+        embedding = folders.new_path(filename, folders.embedding_folder())
+        for path in (lora, embedding):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        export_lora(concept, lora, rank=rank)
+        export_embedding(concept, embedding)
+        return io.NodeOutput(lora.name, embedding.name)
+
+
+NODES: list[type[io.ComfyNode]] = [ICOLoadConcept, ICOSaveConcept, ICOExportConcept]

@@ -1,0 +1,29 @@
+"""Small helpers for schemas."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+from comfy_api.latest import io
+
+CATEGORY = "ICO + DCI"
+
+
+def schema(**parts: Any) -> io.Schema:
+    """A schema in our category; parts that an older host does not know are left out."""
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    return io.Schema(category=CATEGORY, **{name: value for name, value in parts.items() if name in known})
+
+
+def widget(kind: Any, name: str, *, advanced: bool = False, **options: Any) -> Any:
+    """One input; `advanced` folds it away on hosts that can."""
+    if advanced and "advanced" in inspect.signature(kind.Input.__init__).parameters:
+        options["advanced"] = True
+    return kind.Input(name, **options)
+
+
+def text(name: str, *, default: str = "", multiline: bool = False, **options: Any) -> Any:
+    """A text input; the page never rewrites braces in it."""
+    return widget(io.String, name, default=default, multiline=multiline, dynamic_prompts=False, **options)

@@ -1,0 +1,189 @@
+"""The dual branch as a model patch: two keyed wrappers on a clone, nothing else.
+
+Around the whole run, noise, latent, mask and conditionings get the branch axis and the result loses it again. Around
+each model call, the rows that need not run are left out and the attention rule is put in for those that do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...dci_core.branches import RowPlan, auxiliary_seed, pair, unpair
+from ...dci_core.dbim import dbim_rule
+from ...dci_core.errors import BadModel
+from ...dci_core.schedule import is_open, window_threshold
+from ...dci_core.stability import shared_warning, window_warning
+from .conds import TAG, doubled_mask, paired_conds
+from .noise import freshness, start_noise, with_branch_noise
+from .patching import with_rule
+from .plan import DbimRecord, DciPatch
+from .rows import chosen_rows, chunks_of, plan_of
+
+log = logging.getLogger(__name__)
+KEY = "ico_dci"
+Wrapper = Callable[..., Tensor]
+
+
+def with_dci(model: Any, patch: DciPatch) -> tuple[Any, DbimRecord]:
+    """(clone of the model with the dual branch, record of its last run). An earlier DCI on it gives way to this one.
+
+    Off means off: with a closed window or without a layer that has a share, the clone carries nothing. Raises
+    BadSettings for a window outside 0..1.
+    """
+    from comfy.patcher_extension import WrappersMP
+
+    clone, record = model.clone(), DbimRecord()
+    threshold_of(patch, clone.get_model_object("model_sampling"))
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
+        clone.remove_wrappers_with_key(kind, KEY)
+    if patch.settings.window > 0 and any(patch.dbim.shares.values()):
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, around_run(patch, record))
+        clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, around_call(patch, record))
+    return clone, record
+
+
+def threshold_of(patch: DciPatch, sampling: Any) -> float:
+    """Noise above which the patch acts, by the model's own schedule."""
+    return window_threshold(patch.settings.window, lambda t: float(sampling.sigma(torch.tensor(t))))
+
+
+def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
+    """Wrapper of the host's outer sample: carries both branches through one run, returns the concept's latent."""
+
+    def wrapper(
+        executor: Any,
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: Any,
+        sigmas: Tensor,
+        denoise_mask: Tensor | None = None,
+        callback: Callable[..., None] | None = None,
+        disable_pbar: bool = False,
+        seed: int | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        guider = executor.class_obj
+        record.clear()
+        refuse_nested(noise, kwargs.get("latent_shapes"))
+        threshold = threshold_of(patch, guider.model_patcher.get_model_object("model_sampling"))
+        if too_low := window_warning(sigmas.tolist(), threshold):
+            log.warning(too_low)
+            rest = (denoise_mask, callback, disable_pbar, seed, *args)
+            return executor(noise, latent_image, sampler, sigmas, *rest, **kwargs)
+        warn_of_overshoot(patch, getattr(guider, "cfg", None), sigmas, threshold, freshness(sampler))
+        other_seed = auxiliary_seed(seed or 0)
+        other = noise if patch.settings.guidance == "aligned" else start_noise(noise, other_seed)
+        guider.conds = paired_conds(guider.conds, patch.plan)
+        latent = pair(latent_image, latent_image)
+        if "latent_shapes" in kwargs:
+            kwargs["latent_shapes"] = [latent.shape]
+        both = executor(
+            pair(noise, other),
+            latent,
+            with_branch_noise(sampler, other_seed),
+            sigmas,
+            doubled_mask(denoise_mask),
+            watch(callback, sigmas, threshold, record),
+            disable_pbar,
+            seed,
+            *args,
+            **kwargs,
+        )
+        concept, record.resting = unpair(both)
+        record.settle(guider.model_patcher.model.process_latent_out)
+        return concept
+
+    return wrapper
+
+
+def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
+    """Wrapper of the host's model call: runs the rows that are needed, with the rule where both branches run."""
+
+    def wrapper(
+        executor: Any,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Tensor | None = None,
+        c_crossattn: Tensor | None = None,
+        control: dict[str, Any] | None = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        options = transformer_options or {}
+        tags = kwargs.pop(TAG, None)
+        if tags is None:
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        sigma = float(t.max())
+        acts = is_open(sigma, threshold_of(patch, executor.class_obj.model_sampling))
+        rows = [(int(branch), int(kind)) for branch, kind in tags.tolist()]
+        plan = plan_of(rows, acts=acts, is_shared=patch.settings.guidance == "shared")
+        hints = hints_for(control, patch.hints, rows)
+        parts = chosen_rows([x, t, c_concat, c_crossattn, hints, kwargs], plan)
+        options = options_for(options, plan)
+        if plan.branches.concept:
+            rule = dbim_rule(patch.dbim, plan.branches, patch.plan.tokens, x.device, record.at(sigma))
+            options = with_rule(options, [layer for layer, share in patch.dbim.shares.items() if share], rule)
+        return plan.fill(x, executor(*parts[:5], options, **parts[5]))
+
+    return wrapper
+
+
+def options_for(options: dict[str, Any], plan: RowPlan) -> dict[str, Any]:
+    """Transformer options whose lists of chunks fit the rows that run, for other packs' patches that read them."""
+    lists = {key: chunks_of(options[key], plan) for key in ("cond_or_uncond", "uuids") if options.get(key)}
+    return {**options, **lists}
+
+
+def hints_for(control: dict[str, Any] | None, hints: str, rows: list[tuple[int, int]]) -> dict[str, Any] | None:
+    """ControlNet's residuals, zero in the rows of a branch that they shall not reach."""
+    if control is None or hints == "both":
+        return control
+    kept = 1 if hints == "concept" else 2
+    reach = [float(branch == kept) for branch, _ in rows]
+
+    def reached(residual: Tensor | None) -> Tensor | None:
+        if residual is None or residual.shape[0] != len(rows):
+            return residual
+        return residual * residual.new_tensor(reach).view(-1, *[1] * (residual.ndim - 1))
+
+    return {name: [reached(residual) for residual in residuals] for name, residuals in control.items()}
+
+
+def watch(
+    callback: Callable[..., None] | None, sigmas: Tensor, threshold: float, record: DbimRecord
+) -> Callable[..., None]:
+    """A step callback that shows the user's one the concept's rows alone and keeps the auxiliary's last estimate."""
+    levels = sigmas.tolist()
+
+    def seen(step: int, x0: Tensor, x: Tensor, total: int) -> None:
+        concept, auxiliary = unpair(x0)
+        if is_open(levels[min(step, len(levels) - 1)], threshold):
+            record.auxiliary = auxiliary.clone()
+        if callback is not None:
+            callback(step, concept, unpair(x)[0], total)
+
+    return seen
+
+
+def warn_of_overshoot(patch: DciPatch, cfg: float | None, sigmas: Tensor, threshold: float, eta: float) -> None:
+    """Says so when shared guidance would run away with this CFG, these steps and this share of fresh noise."""
+    if patch.settings.guidance == "shared" and cfg is not None:
+        sentence = shared_warning(sigmas.tolist(), float(cfg), threshold, eta)
+        if sentence:
+            log.warning(sentence)
+
+
+def refuse_nested(noise: Any, latent_shapes: Any) -> None:
+    """Models whose latent has several streams have no text cross-attention of the kind that DBIM reads."""
+    if getattr(noise, "is_nested", False) or (latent_shapes is not None and len(latent_shapes) > 1):
+        raise BadModel(
+            "the latent has several streams",
+            "one picture latent is expected",
+            "use a U-Net model (SD 1.x, SD 2.x, SDXL)",
+        )

@@ -1,0 +1,87 @@
+"""Where concepts lie on this machine: models/ico_concepts, wherever the user has put it."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from ...dci_core.errors import BadConcept, NotSaved
+
+FOLDER = "ico_concepts"
+SUFFIX = ".safetensors"
+
+
+def register() -> None:
+    """Makes models/ico_concepts known to the host, beside folders that the user has named for it; safe to repeat."""
+    import folder_paths
+
+    folder = str(Path(folder_paths.models_dir) / FOLDER)
+    paths, suffixes = folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))
+    folder_paths.folder_names_and_paths[FOLDER] = (
+        [*paths, *([] if folder in paths else [folder])],
+        {*suffixes, SUFFIX},
+    )
+
+
+def concept_names() -> list[str]:
+    """Concept files that the host can see."""
+    import folder_paths
+
+    register()
+    return folder_paths.get_filename_list(FOLDER)
+
+
+def concept_path(name: str) -> Path:
+    """The file of that name; raises BadConcept."""
+    import folder_paths
+
+    register()
+    found = None if is_escape(name) else folder_paths.get_full_path(FOLDER, name)
+    if found is None:
+        raise BadConcept(
+            f'there is no concept "{name}"', f"a file in models/{FOLDER} is expected", "choose one from the list"
+        )
+    return Path(found)
+
+
+def stamp(name: str) -> str:
+    """Changes when the file does: path, size and time of last change; empty when it is missing."""
+    try:
+        path = concept_path(name)
+        facts = path.stat()
+    except (BadConcept, OSError):
+        return ""
+    return f"{path}|{facts.st_size}|{facts.st_mtime_ns}"
+
+
+def new_path(name: str, folder: Path | None = None, suffix: str = SUFFIX) -> Path:
+    """Where a file of that name is to be written; raises NotSaved for a name that would leave the folder."""
+    import folder_paths
+
+    register()
+    base = Path(folder_paths.get_folder_paths(FOLDER)[0]) if folder is None else folder
+    if is_escape(name):
+        raise NotSaved(
+            f'the file name is "{name}"', "a plain name, with sub-folders if you like, is expected", "choose another"
+        )
+    plain = name.strip().removesuffix(suffix)
+    return base / f"{plain}{suffix}"
+
+
+def lora_folder() -> Path:
+    """Where the host looks for LoRA files first."""
+    import folder_paths
+
+    return Path(folder_paths.get_folder_paths("loras")[0])
+
+
+def embedding_folder() -> Path:
+    """Where the host looks for embeddings first."""
+    import folder_paths
+
+    return Path(folder_paths.get_folder_paths("embeddings")[0])
+
+
+def is_escape(name: str) -> bool:
+    """Whether a file name from a workflow would lead out of its folder, or names nothing."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return not name.strip() or name[0] in "/\\" or ":" in name or ".." in parts or "\0" in name

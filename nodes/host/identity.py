@@ -1,0 +1,53 @@
+"""Hashes that tell models and pictures apart."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...dci_core.base_hash import hash_base
+from ...dci_core.families import Family
+from ...dci_core.layer_names import PARTS, weight_key
+
+PREFIX = "diffusion_model."
+
+
+def digest(value: Tensor) -> str:
+    """A hash of a tensor's numbers and shape."""
+    plain = value.detach().cpu().float().contiguous()
+    seen = hashlib.sha256(repr(tuple(plain.shape)).encode())
+    seen.update(plain.numpy().tobytes())
+    return seen.hexdigest()[:16]
+
+
+def base_hash(model: Any, family: Family) -> str:
+    """The fingerprint of a MODEL's key and value weights as its checkpoint has them, patches left out."""
+    entries = model.get_key_patches(PREFIX)
+    names = [weight_key(layer, part) for layer in family.layers for part in PARTS]
+    return hash_base({name: original(entries[PREFIX + name][0]) for name in names}, family.layers)
+
+
+def original(entry: Any) -> Tensor:
+    """The weight itself; newer hosts put what converts it beside it."""
+    weight = entry[0] if isinstance(entry, tuple | list) else entry
+    return weight if weight.dtype.itemsize > 1 else weight.to(torch.float16)
+
+
+def patches_hash(model: Any) -> str:
+    """The fingerprint of all patches on a MODEL: other LoRAs or concepts that a training starts from."""
+    seen = hashlib.sha256()
+    for key in sorted(model.patches, key=str):
+        for strength, value, *_ in model.patches[key]:
+            seen.update(repr((str(key), strength, [digest(x) for x in tensors_in(value)])).encode())
+    return seen.hexdigest()[:16]
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Every tensor inside a patch, in order."""
+    if torch.is_tensor(value):
+        return [value]
+    inner = getattr(value, "weights", value)
+    return [x for item in inner for x in tensors_in(item)] if isinstance(inner, tuple | list) else []

@@ -1,0 +1,90 @@
+"""What the patched model is told, and what it writes down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ...dci_core.branches import DciSettings
+from ...dci_core.dbim import DbimSettings, ObserveWeights
+from ...dci_core.layers import LayerId, LayerMask
+from ...dci_core.tokens import PairTokens
+
+HINTS = ("both", "concept", "auxiliary")  # which branch ControlNet reaches
+MARK = "ico_dci_plan"  # option of a conditioning that belongs to a plan
+
+
+@dataclass(frozen=True, eq=False)
+class DciPlan:
+    """What the dual branch needs of a prompt pair, apart from the concept's own conditioning.
+
+    mark     ties the plan to its conditioning
+    hidden   [1 t c], the auxiliary prompt's text
+    pooled   [1 p] or None
+    tokens   where the concept and the auxiliary noun stand
+    texts    the two prompts as written
+    """
+
+    mark: str
+    hidden: Tensor
+    pooled: Tensor | None
+    tokens: PairTokens
+    texts: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True, eq=False)
+class DbimLayers:
+    """Which layers integrate, and where: the layer text and an optional region [h w] or [b h w] in 0..1."""
+
+    mask: LayerMask = field(default_factory=LayerMask)
+    region: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class DciPatch:
+    """Everything that Apply DCI puts on a model.
+
+    settings  the user's
+    dbim      the same for the model's family
+    hints     which branch ControlNet's hints reach: both, concept or auxiliary
+    """
+
+    plan: DciPlan
+    settings: DciSettings
+    dbim: DbimSettings
+    hints: str = "both"
+
+
+@dataclass(eq=False)
+class DbimRecord:
+    """What the last run of a patched model did; filled while it samples.
+
+    weights    (sigma, layer) -> share of the concept branch [b h w], mean over heads
+    auxiliary  the auxiliary branch's last estimate of its own clean latent [b c h w], or None
+    resting    its latent where the window closed, [b c h w], or None
+    """
+
+    weights: dict[tuple[float, LayerId], Tensor] = field(default_factory=dict)
+    auxiliary: Tensor | None = None
+    resting: Tensor | None = None
+
+    def clear(self) -> None:
+        """Forgets the run before."""
+        self.weights.clear()
+        self.auxiliary = self.resting = None
+
+    def at(self, sigma: float) -> ObserveWeights:
+        """What keeps each layer's weights [b heads n] at this noise level."""
+
+        def see(layer: LayerId, weights: Tensor, grid: tuple[int, int]) -> None:
+            self.weights[sigma, layer] = weights.detach().mean(dim=1).unflatten(1, grid)
+
+        return see
+
+    def settle(self, latent_out: Callable[[Tensor], Tensor]) -> None:
+        """Moves what was seen off the accelerator, the auxiliary's estimate in the scale of the host's latents."""
+        self.weights = {key: value.float().cpu() for key, value in self.weights.items()}
+        if self.auxiliary is not None:
+            self.auxiliary = latent_out(self.auxiliary.float()).cpu()

@@ -1,0 +1,81 @@
+"""Lets gradients pass through the host's own models for a while, and leaves them as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def open_to_gradients(*networks: nn.Module) -> Iterator[None]:
+    """Inside, gradients can be taken through the networks, which stay frozen; after it, nothing is left on them."""
+    from comfy import model_management
+
+    before = getattr(model_management, "in_training", None)
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for network in networks:
+            stack.enter_context(ordinary_tensors(network))
+            stack.enter_context(out_of_place(network))
+        try:
+            if before is not None:
+                model_management.in_training = True
+            yield
+        finally:
+            if before is not None:
+                model_management.in_training = before
+
+
+@contextmanager
+def ordinary_tensors(network: nn.Module) -> Iterator[None]:
+    """Weights that the host made in inference mode cannot be kept for a backward pass: ordinary ones stand in."""
+    kept: list[tuple[dict[str, Any], str, Any]] = []
+    try:
+        for module in network.modules():
+            for store in (module._parameters, module._buffers):
+                for name, value in store.items():
+                    if value is not None and value.is_inference():
+                        kept.append((store, name, value))
+        for store, name, value in kept:
+            plain = same_memory(value)
+            is_parameter = isinstance(value, nn.Parameter)
+            store[name] = nn.Parameter(plain, requires_grad=False) if is_parameter else plain
+        yield
+    finally:
+        for store, name, value in kept:
+            store[name] = value
+
+
+def same_memory(value: Tensor) -> Tensor:
+    """An ordinary tensor over the memory of an inference tensor; a copy where that cannot be had."""
+    try:
+        return torch.from_dlpack(value.detach())
+    except (RuntimeError, BufferError, TypeError, ValueError):
+        return value.clone()
+
+
+@contextmanager
+def out_of_place(network: nn.Module) -> Iterator[None]:
+    """The host's CLIP layers add residuals in place, which a backward pass does not survive."""
+    from comfy.clip_model import CLIPLayer
+
+    layers = [module for module in network.modules() if isinstance(module, CLIPLayer)]
+    try:
+        for layer in layers:
+            layer.forward = MethodType(residual_forward, layer)
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)
+
+
+def residual_forward(layer: Any, x: Tensor, mask: Tensor | None = None, optimized_attention: Any = None) -> Tensor:
+    """A CLIP layer: attention and MLP, each after a norm and beside a straight path."""
+    x = x + layer.self_attn(layer.layer_norm1(x), mask, optimized_attention)
+    return x + layer.mlp(layer.layer_norm2(x))

@@ -1,0 +1,70 @@
+"""Pictures of numbers: branch weights by layer and step, losses by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..dci_core.layer_names import in_order
+from ..dci_core.layers import LayerId
+
+LABEL_PX = 64
+SHORT = {"input": "in", "middle": "mid", "output": "out"}
+
+
+def draw_maps(weights: Mapping[tuple[float, LayerId], Tensor], cell: int) -> Tensor:
+    """A grid of maps as an IMAGE [b h w 3]: a row for each layer, a column for each noise level; black without any.
+
+    weights  (sigma, layer) -> share of the concept branch [b h w]
+    """
+    layers = in_order({layer for _, layer in weights})
+    sigmas = sorted({sigma for sigma, _ in weights}, reverse=True)
+    if not layers:
+        return torch.zeros(1, cell, LABEL_PX + cell, 3)
+    pictures = next(iter(weights.values())).shape[0]
+    grid = torch.zeros(pictures, len(layers) * cell, len(sigmas) * cell)
+    for row, layer in enumerate(layers):
+        for column, sigma in enumerate(sigmas):
+            if (sigma, layer) in weights:
+                small = weights[sigma, layer][:, None].float()
+                tile = interpolate(small, size=(cell, cell), mode="nearest")[:, 0]
+                grid[:, row * cell : (row + 1) * cell, column * cell : (column + 1) * cell] = tile
+    names = draw_labels([label(layer) for layer in layers], cell)
+    both = torch.cat([names.expand(pictures, -1, -1), grid], dim=2)
+    return both[..., None].repeat(1, 1, 1, 3)
+
+
+def label(layer: LayerId) -> str:
+    """`in4.1`: a layer in the words of a layer text."""
+    block = "" if layer.stage == "middle" else str(layer.block)
+    return f"{SHORT[layer.stage]}{block}" + (f".{layer.index}" if layer.index else "")
+
+
+def draw_labels(names: Sequence[str], cell: int) -> Tensor:
+    """Names under each other, [1 h w]."""
+    picture = Image.new("L", (LABEL_PX, len(names) * cell))
+    for row, name in enumerate(names):
+        ImageDraw.Draw(picture).text((4, row * cell + cell // 2 - 5), name, fill=255)
+    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)[None]
+
+
+def draw_losses(losses: Sequence[float], width: int = 512, height: int = 256) -> Tensor:
+    """A curve of losses and its running mean as an IMAGE [1 h w 3]."""
+    picture = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(picture)
+    if losses:
+        top = max(losses) or 1.0
+        means = [sum(losses[max(0, i - 24) : i + 1]) / len(losses[max(0, i - 24) : i + 1]) for i in range(len(losses))]
+        for values, colour in ((losses, "lightgray"), (means, "steelblue")):
+            places = [
+                (8 + i * (width - 16) / max(len(values) - 1, 1), height - 8 - v / top * (height - 32))
+                for i, v in enumerate(values)
+            ]
+            pen.line(places if len(places) > 1 else places * 2, fill=colour, width=2)
+        pen.text((8, 4), f"loss {losses[0]:.4f} -> {means[-1]:.4f} in {len(losses)} steps", fill="black")
+    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)[None]

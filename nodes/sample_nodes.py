@@ -1,0 +1,199 @@
+"""Nodes that sample: the prompt pair, the model patch, the one-node sampler, the layer mask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..dci_core.layers import PRESETS, LayerMask
+from . import sockets
+from .dci_fields import dci_inputs, patched
+from .fields import schema, text, widget
+from .host import pairs, sampling
+from .host.plan import DbimLayers
+
+CUSTOM = "custom"
+
+
+class DCIPromptPair(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="DCIPromptPair",
+            display_name="DCI Prompt Pair",
+            description="Encodes a prompt that holds a concept, and the same scene with an ordinary noun in its place. "
+            " Connect positive and plan; the auxiliary prompt never reaches a sampler by itself.",
+            search_aliases=["dual branch prompt", "dci conditioning"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The CLIP that Load ICO Concept or ICO Train Concept gives."),
+                sockets.Concept.Input("concept", tooltip="The concept that DCI keeps faithful."),
+                text(
+                    "prompt",
+                    multiline=True,
+                    tooltip="The scene, with the concept's trigger and noun in it, such as: mydog dog in the snow.",
+                ),
+                text(
+                    "auxiliary_noun",
+                    default="cat",
+                    tooltip="Ordinary word of another kind that stands in for the concept; one that the model draws "
+                    "easily in any scene.",
+                ),
+                text(
+                    "auxiliary_prompt",
+                    multiline=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The auxiliary prompt in full, with the auxiliary noun in it. Empty: made from the prompt.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output("positive", display_name="positive"),
+                sockets.Plan.Output("plan", display_name="plan"),
+                io.String.Output("found", display_name="found tokens"),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, clip: Any, concept: Any, prompt: str, auxiliary_noun: str, auxiliary_prompt: str = ""
+    ) -> io.NodeOutput:
+        return io.NodeOutput(*pairs.make_pair(clip, concept, prompt, auxiliary_noun, auxiliary_prompt or ""))
+
+
+class DCIApply(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="DCIApply",
+            display_name="Apply DCI",
+            description="Gives a model the dual branch, so that any sampler node of the host or another pack uses it. "
+            "The sampler's positive must be that of the same DCI Prompt Pair.",
+            search_aliases=["dual branch", "dbim"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that knows the concept."),
+                sockets.Plan.Input("plan", tooltip="The plan of DCI Prompt Pair."),
+                *dci_inputs(),
+            ],
+            outputs=[
+                io.Model.Output("patched_model", display_name="model"),
+                sockets.Record.Output("record", display_name="record"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, plan: Any, **dci: Any) -> io.NodeOutput:
+        return io.NodeOutput(*patched(model, plan, dci))
+
+
+class DCIDualBranchSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        names, schedulers = sampling.names()
+        return schema(
+            node_id="DCIDualBranchSampler",
+            display_name="DCI Dual-Branch Sampler",
+            description="KSampler with DCI in it: one node from noise to picture.",
+            search_aliases=["ksampler", "dual branch"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that knows the concept."),
+                sockets.Plan.Input("plan", tooltip="The plan of DCI Prompt Pair."),
+                io.Conditioning.Input("positive", tooltip="The positive of the same DCI Prompt Pair."),
+                io.Conditioning.Input("negative", tooltip="What the picture should not be, as for KSampler."),
+                io.Latent.Input("latent_image", tooltip="Empty latent, or a picture to start from."),
+                widget(
+                    io.Int,
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Seed of the noise; the auxiliary branch has a stream of its own, derived from it.",
+                ),
+                widget(io.Int, "steps", default=30, min=1, max=10000, tooltip="Number of denoising steps."),
+                widget(
+                    io.Float,
+                    "cfg",
+                    default=6.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Guidance scale. Shared guidance needs enough steps for it; the log warns.",
+                ),
+                widget(
+                    io.Combo, "sampler_name", options=names, tooltip="Any of the host's samplers; euler is the paper's."
+                ),
+                widget(io.Combo, "scheduler", options=schedulers, tooltip="How the noise falls over the steps."),
+                widget(
+                    io.Float,
+                    "denoise",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="1 starts from pure noise. Below the window's end DCI cannot act; the log says so.",
+                ),
+                *dci_inputs(),
+            ],
+            outputs=[
+                io.Latent.Output("latent", display_name="latent"),
+                io.Latent.Output("auxiliary", display_name="auxiliary"),
+                sockets.Record.Output("record", display_name="record"),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        plan: Any,
+        positive: Any,
+        negative: Any,
+        latent_image: Any,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        denoise: float = 1.0,
+        **dci: Any,
+    ) -> io.NodeOutput:
+        ready, record = patched(model, plan, dci)
+        how = sampling.SamplerChoice(seed, steps, cfg, sampler_name, scheduler, denoise)
+        latent = sampling.sample(ready, positive, negative, latent_image, how)
+        return io.NodeOutput(latent, sampling.auxiliary_latent(record, latent), record)
+
+
+class DBIMLayerMask(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="DBIMLayerMask",
+            display_name="DBIM Layer Mask",
+            description="Chooses the cross-attention layers that integrate both branches, and a region of the picture.",
+            inputs=[
+                widget(
+                    io.Combo,
+                    "preset",
+                    options=[*PRESETS, CUSTOM],
+                    default="all",
+                    tooltip="coarse layers decide what goes where, fine ones only lean; custom reads the text below.",
+                ),
+                text(
+                    "text",
+                    default="in4-8:1.0 mid:0.5 out3-5:0",
+                    tooltip="With custom: blocks and shares, such as in4-8:1.0 mid:0.5 out3-5:0, or all mid:0. Share 0 "
+                    "leaves a layer plain, 1 integrates it fully.",
+                ),
+                io.Mask.Input("region", optional=True, tooltip="Where in the picture DCI acts; white is fully."),
+            ],
+            outputs=[sockets.Layers.Output("layers", display_name="layers")],
+        )
+
+    @classmethod
+    def execute(cls, preset: str, text: str, region: Any = None) -> io.NodeOutput:
+        return io.NodeOutput(DbimLayers(LayerMask(text if preset == CUSTOM else preset), region))
+
+
+NODES: list[type[io.ComfyNode]] = [DCIPromptPair, DCIApply, DCIDualBranchSampler, DBIMLayerMask]

@@ -1,0 +1,46 @@
+"""The node of the tiny world."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..dci_core.tiny.world.concepts import CONCEPTS
+from .fields import schema, widget
+from .host.tiny import example_pictures, load_world
+
+
+class DCILoadTinyWorld(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        names = [concept.name for concept in CONCEPTS]
+        return schema(
+            node_id="DCILoadTinyWorld",
+            display_name="Load Tiny World",
+            description="A complete small text-to-image model that comes with this pack: 128 px pictures on any CPU, "
+            "nothing to download. With pictures of a thing that it has never seen, to train on.",
+            search_aliases=["demo model", "small model"],
+            inputs=[
+                widget(
+                    io.Combo,
+                    "example",
+                    options=names,
+                    default=names[0],
+                    tooltip="Which unseen thing the example pictures show; the word in its name is its noun.",
+                )
+            ],
+            outputs=[
+                io.Model.Output("model", display_name="model"),
+                io.Clip.Output("clip", display_name="clip"),
+                io.Vae.Output("vae", display_name="vae"),
+                io.Image.Output("pictures", display_name="example pictures"),
+                io.String.Output("noun", display_name="noun"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, example: str) -> io.NodeOutput:
+        thing = next(concept for concept in CONCEPTS if concept.name == example)
+        return io.NodeOutput(*load_world(), example_pictures(thing), thing.thing.noun)
+
+
+NODES: list[type[io.ComfyNode]] = [DCILoadTinyWorld]

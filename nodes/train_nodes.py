@@ -1,0 +1,166 @@
+"""The node that trains a concept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..dci_core.ico_settings import CHOICES, IcoSettings
+from . import sockets
+from .fields import schema, text, widget
+from .host.concepts import with_concept
+from .host.training import Lesson, train_concept
+from .maps import draw_losses
+
+DEFAULTS = IcoSettings()
+
+
+def plain_inputs() -> list[Any]:
+    """What everyone sets."""
+    return [
+        io.Model.Input("base_model", tooltip="SD 1.x, SD 2.x, SDXL or the tiny world, fp32, fp16 or bf16."),
+        io.Clip.Input("base_clip", tooltip="The CLIP of the same checkpoint."),
+        io.Vae.Input("vae", tooltip="The VAE of the same checkpoint."),
+        io.Image.Input("images", tooltip="4 to 20 pictures of one thing, as a batch or a list; cropped square."),
+        text("noun", default="dog", tooltip="Ordinary word for the kind of thing, such as dog, mug, man."),
+        text(
+            "trigger", default="mydog", tooltip="Your own word for it; write it before the noun: mydog dog in the snow."
+        ),
+        widget(
+            io.Int,
+            "steps",
+            default=DEFAULTS.steps,
+            min=1,
+            max=100000,
+            tooltip="Updates. Likeness grows with them, freedom of scene falls; 500 to 900 are usual.",
+        ),
+        widget(
+            io.Float,
+            "learning_rate",
+            default=DEFAULTS.learning_rate,
+            min=1e-8,
+            max=1.0,
+            step=1e-6,
+            round=False,
+            tooltip="For each picture of the batch; 0.00001 for SD, about ten times that for the tiny world.",
+        ),
+        widget(
+            io.Int,
+            "seed",
+            default=DEFAULTS.seed,
+            min=0,
+            max=0xFFFFFFFF,
+            control_after_generate=False,  # the page would draw a new seed for each queue, and train anew
+            tooltip="Seed of noise, timesteps and flips; the same seed gives the same concept.",
+        ),
+    ]
+
+
+def more_inputs() -> list[Any]:
+    """What few need."""
+
+    def choice(name: str, tooltip: str) -> Any:
+        default = getattr(DEFAULTS, name)
+        return widget(io.Combo, name, options=list(CHOICES[name]), default=default, advanced=True, tooltip=tooltip)
+
+    def number(name: str, low: int, high: int, tooltip: str, default: int | None = None) -> Any:
+        start = getattr(DEFAULTS, name) if default is None else default
+        return widget(io.Int, name, default=start, min=low, max=high, advanced=True, tooltip=tooltip)
+
+    return [
+        number("batch", 1, 64, "Pictures in one pass; memory grows with it."),
+        number("accumulation", 1, 256, "Passes averaged into one update: a larger batch without its memory."),
+        number("modifier_tokens", 1, 16, "Learned vectors behind the trigger."),
+        number("size_px", 0, 2048, "Side of the training pictures, px; 0 is what the model was made for.", 0),
+        number("kept_rank", 0, 768, "Size of the file: factors kept of each change; 0 keeps everything.", 16),
+        widget(
+            io.Boolean,
+            "contexts",
+            default=DEFAULTS.contexts,
+            advanced=True,
+            tooltip="On: ICO, the words around the concept are learned too and thrown away. Off: fixed captions.",
+        ),
+        choice("prior", "What keeps the noun's own meaning: teacher needs nothing, pictures needs class pictures."),
+        choice("positions", "Where learned tokens count their place; corrected mends a slip of the released code."),
+        choice("schedule", "How the learning rate goes on."),
+        widget(
+            io.Float,
+            "flip_probability",
+            default=DEFAULTS.flip_probability,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            advanced=True,
+            tooltip="Chance of mirrored pictures; 0 for things with writing or a left and a right.",
+        ),
+        number("preview_every", 0, 1000, "Steps between preview pictures; 0 is none.", 20),
+        io.Mask.Input("masks", optional=True, tooltip="White where the thing is; one for each picture."),
+        io.Image.Input("class_images", optional=True, tooltip="Ordinary things of the same kind, for prior pictures."),
+        io.String.Input(
+            "captions",
+            optional=True,
+            force_input=True,
+            tooltip="One for each picture, as a list, with {concept} where the thing stands.",
+        ),
+        io.String.Input(
+            "class_captions", optional=True, force_input=True, tooltip="One for each class picture, as a list."
+        ),
+    ]
+
+
+def one_by_one(batches: Sequence[Tensor] | None) -> list[Tensor]:
+    """Pictures or masks of a list of batches, each alone."""
+    return [picture for batch in batches or () if batch is not None for picture in batch]
+
+
+def lesson_from(values: dict[str, Any]) -> Lesson:
+    """What to learn, from the node's inputs; each comes as a list."""
+    one = {name: value[0] for name, value in values.items() if isinstance(value, list) and value}
+    own = ("steps", "learning_rate", "seed", "batch", "accumulation", "modifier_tokens", "contexts", "prior")
+    settings = IcoSettings(**{name: one[name] for name in (*own, "positions", "schedule", "flip_probability")})
+    return Lesson(
+        noun=one["noun"].strip(),
+        trigger=one["trigger"].strip(),
+        settings=settings,
+        images=one_by_one(values["images"]),
+        masks=one_by_one(values.get("masks")),
+        captions=[caption for caption in values.get("captions") or () if caption is not None],
+        class_images=one_by_one(values.get("class_images")),
+        class_captions=[caption for caption in values.get("class_captions") or () if caption is not None],
+        size_px=one["size_px"],
+        keep_rank=one["kept_rank"] or None,
+        preview_every=one["preview_every"],
+    )
+
+
+class ICOTrainConcept(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="ICOTrainConcept",
+            display_name="ICO Train Concept",
+            description="Teaches a model one thing from a few pictures. A cancelled training goes on where it was; "
+            "one that was finished is never done twice.",
+            search_aliases=["custom diffusion", "dreambooth", "textual inversion", "train lora"],
+            is_input_list=True,
+            inputs=[*plain_inputs(), *more_inputs()],
+            outputs=[
+                io.Model.Output("model", display_name="model"),
+                io.Clip.Output("clip", display_name="clip"),
+                sockets.Concept.Output("concept", display_name="concept"),
+                io.Image.Output("loss", display_name="loss"),
+                io.String.Output("phrase", display_name="trigger"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, base_model: Any, base_clip: Any, vae: Any, **values: Any) -> io.NodeOutput:
+        concept, losses = train_concept(base_model[0], base_clip[0], vae[0], lesson_from(values))
+        model, clip = with_concept(base_model[0], base_clip[0], concept, 1.0)
+        return io.NodeOutput(model, clip, concept, draw_losses(losses), concept.phrase)
+
+
+NODES: list[type[io.ComfyNode]] = [ICOTrainConcept]

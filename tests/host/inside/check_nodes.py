@@ -1,0 +1,186 @@
+"""The nodes as the host shows them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from check_tiny import AUXILIARY, NOUN, PROMPT, concept, worlds
+from lab import PACK
+
+IDS = {
+    "ICOTrainConcept": "ICO Train Concept",
+    "ICOLoadConcept": "Load ICO Concept",
+    "ICOSaveConcept": "Save ICO Concept",
+    "ICOExportConcept": "Export ICO Concept",
+    "DCIPromptPair": "DCI Prompt Pair",
+    "DCIDualBranchSampler": "DCI Dual-Branch Sampler",
+    "DCIApply": "Apply DCI",
+    "DBIMLayerMask": "DBIM Layer Mask",
+    "DBIMPreview": "DBIM Preview",
+    "DCILoadTinyWorld": "Load Tiny World",
+}
+
+
+def listed() -> dict[str, Any]:
+    """Our node classes, as the host registered them."""
+    import nodes
+
+    return {name: nodes.NODE_CLASS_MAPPINGS[name] for name in IDS}
+
+
+def outputs(name: str, **values: Any) -> tuple[Any, ...]:
+    """What a node gives."""
+    return tuple(listed()[name].execute(**values).args)
+
+
+def test_every_node_has_its_name_for_ever() -> None:
+    assert {name: node.GET_SCHEMA().display_name for name, node in listed().items()} == IDS
+    assert {node.GET_SCHEMA().category for node in listed().values()} == {"ICO + DCI"}
+
+
+def test_the_node_id_is_a_literal_in_the_source() -> None:
+    folder = Path(PACK["nodes"].__file__).parent
+    source = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*_nodes.py"))
+    assert set(re.findall(r'node_id="(\w+)"', source)) == set(IDS)
+
+
+def test_every_node_and_every_input_is_explained() -> None:
+    for name, node in listed().items():
+        schema = node.GET_SCHEMA()
+        assert len(schema.description) > 20, name
+        assert all(len(entry.tooltip or "") > 10 for entry in schema.inputs), name
+
+
+def test_no_text_is_rewritten_by_the_page() -> None:
+    for node in listed().values():
+        groups = node.INPUT_TYPES()
+        for name, (kind, *options) in (
+            item for group in ("required", "optional") for item in groups.get(group, {}).items()
+        ):
+            if kind == "STRING" and not options[0].get("forceInput"):
+                assert options[0].get("dynamicPrompts") is False, name
+
+
+def test_loading_the_pack_takes_under_a_second() -> None:
+    import lab
+
+    print("MEASURED", {"load_seconds": lab.LOAD_SECONDS})
+    assert 0 < lab.LOAD_SECONDS < 1
+
+
+def test_a_diffusion_transformer_is_refused_in_one_sentence() -> None:
+    from comfy import model_base, model_patcher, supported_models
+
+    sizes = {"in_channels": 16, "out_channels": 16, "vec_in_dim": 32, "context_in_dim": 32, "hidden_size": 64}
+    blocks = {"mlp_ratio": 4.0, "num_heads": 2, "depth": 1, "depth_single_blocks": 1, "axes_dim": [8, 12, 12]}
+    rest = {"image_model": "flux", "theta": 10000, "patch_size": 2, "qkv_bias": True, "guidance_embed": False}
+    config = supported_models.Flux({**sizes, **blocks, **rest})
+    config.set_inference_dtype(torch.float32, None)
+    cpu = torch.device("cpu")
+    flux = model_patcher.ModelPatcher(model_base.Flux(config, device=cpu), load_device=cpu, offload_device=cpu)
+    _, clip = knowing()
+    _, plan, _ = outputs("DCIPromptPair", clip=clip, concept=concept(), prompt=PROMPT, auxiliary_noun=AUXILIARY)
+    refused("U-Net", lambda: outputs("DCIApply", model=flux, plan=plan, **dci()))
+
+
+def test_the_host_can_describe_every_node_to_the_page() -> None:
+    import json
+
+    for node in listed().values():
+        info = node.GET_NODE_INFO_V1() if hasattr(node, "GET_NODE_INFO_V1") else node.INPUT_TYPES()
+        json.dumps(info, default=str)
+
+
+def knowing() -> tuple[Any, Any]:
+    """The tiny world's MODEL and CLIP with the random concept."""
+    _, model, clip = worlds()
+    return PACK["nodes.host.concepts"].with_concept(model, clip, concept(), 1.0)
+
+
+def dci(**changes: Any) -> dict[str, Any]:
+    """The DCI widgets."""
+    return {"window": 0.5, "strength": 1.0, "guidance": "aligned", "gain": "scaled", "hints": "both", **changes}
+
+
+def test_the_one_node_form_and_the_patch_with_ksampler_are_one() -> None:
+    import nodes
+
+    model, clip = knowing()
+    positive, plan, found = outputs(
+        "DCIPromptPair", clip=clip, concept=concept(), prompt=PROMPT, auxiliary_noun=AUXILIARY
+    )
+    assert "zorp fish" in found and AUXILIARY in found
+    negative = nodes.CLIPTextEncode().encode(clip, "")[0]
+    empty = nodes.EmptyLatentImage().generate(128, 128, 1)[0]
+    patched, record = outputs("DCIApply", model=model, plan=plan, **dci())
+    common = (positive, negative, empty)
+    stock = nodes.KSampler().sample(patched, 7, 4, 3.0, "euler", "normal", *common)[0]["samples"]
+    how = {"seed": 7, "steps": 4, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal"}
+    one, auxiliary, own = outputs(
+        "DCIDualBranchSampler",
+        model=model,
+        plan=plan,
+        positive=positive,
+        negative=negative,
+        latent_image=empty,
+        **how,
+        **dci(),
+    )
+    assert torch.equal(stock, one["samples"])
+    assert auxiliary["samples"].shape == stock.shape and not torch.equal(auxiliary["samples"], stock)
+    plain = nodes.KSampler().sample(model, 7, 4, 3.0, "euler", "normal", *common)[0]["samples"]
+    assert not torch.equal(plain, stock)
+    for kept in (record, own):
+        (picture,) = outputs("DBIMPreview", record=kept, latent=one, cell=16)
+        assert picture.shape[1] == 16 * 10 and float(picture.max()) <= 1
+
+
+def test_layers_off_is_the_model_as_it_was() -> None:
+    import nodes
+
+    model, clip = knowing()
+    positive, plan, _ = outputs("DCIPromptPair", clip=clip, concept=concept(), prompt=PROMPT, auxiliary_noun=AUXILIARY)
+    negative = nodes.CLIPTextEncode().encode(clip, "")[0]
+    empty = nodes.EmptyLatentImage().generate(128, 128, 1)[0]
+    (layers,) = outputs("DBIMLayerMask", preset="custom", text="all:0")
+    off, _ = outputs("DCIApply", model=model, plan=plan, layers=layers, **dci())
+    runs = [
+        nodes.KSampler().sample(m, 7, 3, 3.0, "euler", "normal", positive, negative, empty)[0] for m in (off, model)
+    ]
+    assert torch.equal(runs[0]["samples"], runs[1]["samples"])
+
+
+def test_the_trigger_works_in_the_stock_text_encode() -> None:
+    import nodes
+
+    _, clip = knowing()
+    positive, *_ = outputs("DCIPromptPair", clip=clip, concept=concept(), prompt=PROMPT, auxiliary_noun=AUXILIARY)
+    assert torch.equal(nodes.CLIPTextEncode().encode(clip, PROMPT)[0][0][0], positive[0][0])
+
+
+def refused(words: str, run: Any) -> None:
+    """Asserts that this is refused with a sentence that holds these words."""
+    try:
+        run()
+    except PACK["dci_core.errors"].PackError as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError("no error")
+
+
+def test_bad_input_gets_one_sentence() -> None:
+    model, clip = knowing()
+    _, plan, _ = outputs("DCIPromptPair", clip=clip, concept=concept(), prompt=PROMPT, auxiliary_noun=AUXILIARY)
+    (layers,) = outputs("DBIMLayerMask", preset="custom", text="in99")
+    refused("names no cross-attention", lambda: outputs("DCIApply", model=model, plan=plan, layers=layers, **dci()))
+    refused("window", lambda: outputs("DCIApply", model=model, plan=plan, **dci(window=2.0)))
+    for name in ("../x", "/x", "a/../../x", "c:x", ""):
+        refused("file name", lambda name=name: outputs("ICOSaveConcept", concept=concept(), filename=name))
+    refused(
+        "no concept",
+        lambda: outputs("ICOLoadConcept", base_model=model, base_clip=clip, concept_name="../x", strength=1.0),
+    )
+    assert NOUN in concept().phrase

@@ -1,0 +1,211 @@
+"""Training in the host against the core's own, and what it leaves behind: nothing but its files."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from check_tiny import worlds
+from lab import PACK, distance, sample
+
+STEPS = 20
+
+
+@cache
+def codec() -> Any:
+    """A codec of random weights."""
+    return PACK["dci_core.tiny.codec"].Codec().eval().requires_grad_(False)
+
+
+@cache
+def pictures() -> list[Any]:
+    """Three smooth random pictures [128 128 3]."""
+    source = torch.Generator().manual_seed(8)
+    small = torch.rand(3, 3, 8, 8, generator=source)
+    large = torch.nn.functional.interpolate(small, size=128, mode="bilinear").permute(0, 2, 3, 1)
+    return [(picture * 255).round() / 255 for picture in large]
+
+
+def lesson(steps: int = STEPS, **changes: Any) -> Any:
+    """A short training with a rate that shows."""
+    settings = PACK["dci_core.ico_settings"].IcoSettings(steps=steps, learning_rate=1e-3, modifier_tokens=2)
+    made = PACK["nodes.host.training"].Lesson("fish", "zorp", settings, pictures(), keep_rank=None, preview_every=5)
+    return replace(made, **changes)
+
+
+def in_new_folder(check: Callable[[Path], None]) -> None:
+    """Runs a check with models/ico_concepts in an empty folder."""
+    import folder_paths
+
+    name = PACK["nodes.host.folders"].FOLDER
+    before = folder_paths.folder_names_and_paths.get(name)
+    with tempfile.TemporaryDirectory() as folder:
+        folder_paths.folder_names_and_paths[name] = ([folder], {".safetensors"})
+        try:
+            check(Path(folder))
+        finally:
+            folder_paths.folder_names_and_paths.pop(name)
+            if before is not None:
+                folder_paths.folder_names_and_paths[name] = before
+
+
+def train(chosen: Any) -> tuple[Any, list[float]]:
+    """What the node's work gives."""
+    _, model, clip = worlds()
+    return PACK["nodes.host.training"].train_concept(model, clip, PACK["nodes.host.tiny"].host_vae(codec()), chosen)
+
+
+def same(one: Any, other: Any, limit: float = 0.0) -> bool:
+    """Whether two concepts have the same tokens and changes, to a relative limit."""
+    pairs = [(one.tokens[name], other.tokens[name]) for name in one.tokens]
+    for layer, delta in one.deltas.items():
+        pairs += [(a.dense(), b.dense()) for a, b in zip(delta, other.deltas[layer], strict=True)]
+    return all(distance(a.float(), b.float()) <= limit for a, b in pairs)
+
+
+def test_twenty_steps_in_the_host_are_twenty_steps_in_the_core() -> None:
+    def check(folder: Path) -> None:
+        core, _, _ = worlds()
+        concept, losses = train(lesson())
+        state_of, ico = PACK["dci_core.training_state"], PACK["dci_core.ico"]
+        data_of, pictures_of = PACK["dci_core.training_data"], PACK["dci_core.pictures"]
+        rare = [core.encoders["clip_l"].tokenize(w)[0] for w in PACK["dci_core.tiny.world.words"].RARE_WORDS]
+        data = data_of.encode_pictures([pictures_of.make_picture(p, 128) for p in pictures()], codec().encode)
+        with torch.inference_mode(False), torch.enable_grad():
+            own = PACK["dci_core.tiny.model"].TinyModel(ordinary(core.text), ordinary(core.unet))
+            data = replace(data, latents=data.latents.clone())
+            state = state_of.begin_training(own, data, lesson().settings, noun="fish", rare_tokens={"clip_l": rare})
+            for _ in ico.train_steps(own, data, state):
+                pass
+        mine = PACK["dci_core.concept"].make_concept(state, trigger="zorp", rank=None)
+        print("MEASURED", {"losses": distance(torch.tensor(losses), torch.tensor(state.losses))})
+        assert distance(torch.tensor(losses), torch.tensor(state.losses)) < 1e-3
+        assert same(concept, mine, 1e-3)
+        assert any(float(delta.k.dense().norm()) > 0 for delta in concept.deltas.values())
+
+    in_new_folder(check)
+
+
+def ordinary(part: Any) -> Any:
+    """A copy of a module whose tensors are ordinary ones."""
+    memo: dict[int, Any] = {id(x): torch.nn.Parameter(x.clone(), requires_grad=False) for x in part.parameters()}
+    memo |= {id(x): x.clone() for x in part.buffers()}
+    return copy.deepcopy(part, memo)
+
+
+def test_a_second_training_of_the_same_is_read_from_disk() -> None:
+    def check(folder: Path) -> None:
+        first, losses = train(lesson(steps=3))
+        training = PACK["nodes.host.training"]
+        kept, training.run_training = training.run_training, None
+        try:
+            second, again = train(lesson(steps=3))
+        finally:
+            training.run_training = kept
+        assert same(first, second) and losses == again
+        assert len(list(folder.rglob("*.safetensors"))) == 1
+        train(lesson(steps=3, noun="house"))
+        assert len(list(folder.rglob("*.safetensors"))) == 2
+
+    in_new_folder(check)
+
+
+def test_a_cancelled_training_goes_on_where_it_was() -> None:
+    def check(folder: Path) -> None:
+        import comfy.model_management as management
+
+        straight, losses = train(lesson(steps=6))
+        training = PACK["nodes.host.training"]
+        for file in folder.rglob("zorp*"):
+            file.unlink()
+        kept = training.after_step
+
+        def cancel(reports: Any, *args: Any) -> None:
+            kept(reports, *args)
+            if reports[-1].step == 2:
+                management.interrupt_current_processing()
+                management.throw_exception_if_processing_interrupted()
+
+        training.after_step = cancel
+        try:
+            train(lesson(steps=6))
+        except management.InterruptProcessingException:
+            pass
+        else:
+            raise AssertionError("not cancelled")
+        finally:
+            training.after_step = kept
+        assert [file.suffix for file in folder.rglob("zorp*")] == [".training"]
+        resumed, again = train(lesson(steps=6))
+        assert losses == again and same(straight, resumed)
+        assert not list(folder.rglob("*.training"))
+
+    in_new_folder(check)
+
+
+def test_training_leaves_nothing_on_the_model() -> None:
+    def check(folder: Path) -> None:
+        import comfy.model_management as management
+
+        _, model, clip = worlds()
+        words = clip.encode_from_tokens_scheduled(clip.tokenize("a fish"))
+        before = sample(model, words, words, steps=3, shape=(1, 8, 16, 16))
+        weights = [id(p) for p in model.model.diffusion_model.parameters()]
+        train(lesson(steps=2))
+        assert [id(p) for p in model.model.diffusion_model.parameters()] == weights
+        assert not any("forward" in vars(module) for module in clip.cond_stage_model.modules())
+        assert not getattr(management, "in_training", False)
+        again = clip.encode_from_tokens_scheduled(clip.tokenize("a fish"))
+        assert torch.equal(again[0][0], words[0][0])
+        assert torch.equal(sample(model, words, words, steps=3, shape=(1, 8, 16, 16)), before)
+
+    in_new_folder(check)
+
+
+def test_a_saved_concept_draws_what_the_trained_one_draws() -> None:
+    def check(folder: Path) -> None:
+        concept, _ = train(lesson(steps=4))
+        files = PACK["dci_core.concept_file"]
+        files.save_concept(concept, folder / "mine.safetensors")
+        loaded = files.load_concept(PACK["nodes.host.folders"].concept_path("mine.safetensors"))
+        _, model, clip = worlds()
+        drawn = []
+        for each in (concept, loaded):
+            own, knows = PACK["nodes.host.concepts"].with_concept(model, clip, each, 1.0)
+            words = knows.encode_from_tokens_scheduled(knows.tokenize("a zorp fish in the snow"))
+            drawn.append(sample(own, words, words, steps=3, shape=(1, 8, 16, 16)))
+        plain = clip.encode_from_tokens_scheduled(clip.tokenize("a fish in the snow"))
+        assert torch.equal(*drawn)
+        assert distance(drawn[0], sample(model, plain, plain, steps=3, shape=(1, 8, 16, 16))) > 1e-3
+
+    in_new_folder(check)
+
+
+def refused(words: str, **changes: Any) -> None:
+    """Asserts that this lesson is refused with a sentence that holds these words."""
+    try:
+        train(lesson(**changes))
+    except PACK["dci_core.errors"].PackError as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError("no error")
+
+
+def test_bad_lessons_get_one_sentence() -> None:
+    def check(folder: Path) -> None:
+        refused("1 captions", captions=["a {concept}"])
+        refused("trigger", trigger="my dog")
+        refused("trigger", trigger="<dog>")
+        refused("places for the concept", captions=["a", "b", "c"])
+        refused("steps is 0", settings=replace(lesson().settings, steps=0))
+        refused("no reference picture", images=[])
+        refused("plain name", trigger="../dog")
+        assert not list(folder.rglob("*.safetensors"))
+
+    in_new_folder(check)

@@ -1,0 +1,129 @@
+"""What the checks share: small models of the host's own classes, plans made by hand, runs through its samplers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LOAD_SECONDS = 0.0  # set by run.py: processor time that loading the pack took
+PACK: Any = None  # set by run.py: PACK["nodes.host.branching"] is a module of the pack as the host loaded it
+
+SMALL_UNET = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 64,
+    "num_res_blocks": [1, 1, 1],
+    "channel_mult": [1, 2, 3],
+    "transformer_depth": [1, 1, 1],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1],
+    "transformer_depth_middle": 1,
+    "context_dim": 128,
+    "use_linear_in_transformer": False,
+    "adm_in_channels": None,
+    "use_temporal_attention": False,
+    "use_spatial_transformer": True,
+    "legacy": False,
+    "num_heads": -1,
+    "num_head_channels": 32,
+}
+
+
+def small_model(seed: int = 0) -> Any:
+    """A model patcher around a small random U-Net of the tiny family's layout; norms are one, so attention shows."""
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    config = comfy.supported_models.SD15(dict(SMALL_UNET))
+    config.set_inference_dtype(torch.float32, None)
+    with torch.inference_mode(False), torch.no_grad():
+        model = comfy.model_base.BaseModel(config, device=torch.device("cpu"))
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in model.diffusion_model.parameters():
+            if parameter.ndim > 1:
+                fan = parameter[0].numel()
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * fan**-0.5)
+            else:
+                parameter.zero_()
+        for name, parameter in model.diffusion_model.named_parameters():
+            if "norm" in name or name.endswith(("in_layers.0.weight", "out_layers.0.weight", "out.0.weight")):
+                parameter.fill_(float(name.endswith("weight")))
+    cpu = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(model.eval(), load_device=cpu, offload_device=cpu)
+
+
+def text(seed: int, length: int = 77, width: int = 128) -> Tensor:
+    """Random text rows [1 length width]."""
+    return torch.randn(1, length, width, generator=torch.Generator().manual_seed(seed))
+
+
+def plan(auxiliary: Tensor, *, length: int = 77, pooled: Tensor | None = None) -> Any:
+    """A plan whose concept stands in slots 2 to 4 of seven words, its stand-in in slot 2 of five."""
+    tokens = PACK["dci_core.tokens"]
+    concept = tokens.TokenSet((2, 3, 4), tuple(range(1, 8)), length)
+    other = tokens.TokenSet((2,), tuple(range(1, 6)), auxiliary.shape[1])
+    return PACK["nodes.host.plan"].DciPlan("lab", auxiliary, pooled, tokens.PairTokens(concept, other))
+
+
+def conditioning(rows: Tensor, made_for: Any = None, **options: Any) -> list[list[Any]]:
+    """The host's conditioning of one text, with the plan's mark where a plan is given."""
+    mark = {} if made_for is None else {PACK["nodes.host.plan"].MARK: made_for.mark}
+    return [[rows, {**mark, **options}]]
+
+
+def apply(model: Any, made_plan: Any, family: str = "tiny", hints: str = "both", **settings: Any) -> tuple[Any, Any]:
+    """(model with DCI, record)."""
+    chosen = PACK["dci_core.branches"].DciSettings(**settings)
+    dbim = chosen.dbim(PACK["dci_core.families"].find_family(family))
+    return PACK["nodes.host.branching"].with_dci(
+        model, PACK["nodes.host.plan"].DciPatch(made_plan, chosen, dbim, hints)
+    )
+
+
+def sample(
+    model: Any,
+    positive: Any,
+    negative: Any,
+    *,
+    steps: int = 6,
+    cfg: float = 6.0,
+    seed: int = 5,
+    sampler: str = "euler",
+    scheduler: str = "normal",
+    shape: Sequence[int] = (1, 4, 16, 16),
+    latent: Tensor | None = None,
+    denoise: float = 1.0,
+    mask: Tensor | None = None,
+    callback: Callable[..., None] | None = None,
+) -> Tensor:
+    """The latent that the host's stock KSampler gives."""
+    import comfy.sample
+
+    latent = torch.zeros(*shape) if latent is None else latent
+    noise = comfy.sample.prepare_noise(latent, seed)
+    return comfy.sample.sample(
+        model, noise, steps, cfg, sampler, scheduler, positive, negative, latent, denoise=denoise, noise_mask=mask,
+        callback=callback, disable_pbar=True, seed=seed,
+    )  # fmt: skip
+
+
+def counting_rows(model: Any) -> tuple[Any, list[int]]:
+    """(clone, rows that reach the U-Net at each call)."""
+    rows: list[int] = []
+    clone = model.clone()
+
+    def count(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        rows.append(x.shape[0])
+        return executor(x, *args, **kwargs)
+
+    clone.add_wrapper_with_key("diffusion_model", "lab_count", count)
+    return clone, rows
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """Relative L2 difference."""
+    return float((a - b).norm() / b.norm())

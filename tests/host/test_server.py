@@ -1,0 +1,99 @@
+"""The pack in a real server, as the page talks to it: what it lists, what it serves, and workflow 1 to the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from urllib.request import urlopen
+
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "inside"))
+from flows import as_prompt, read_workflows, server_nodes, troubles_of
+from hosts import ROOT, Host, find_hosts
+from serving import Server, serving
+
+sys.path.pop(0)
+sys.path.pop(0)
+
+WEIGHTS = ROOT / "dci_core" / "tiny" / "weights" / "unet.safetensors"
+FIRST = "workflows/1 first steps on the tiny world"
+
+pytestmark = [pytest.mark.host, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module", params=find_hosts(), ids=lambda host: host.name)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    host: Host = request.param
+    if reason := host.absence():
+        pytest.skip(reason)
+    with serving(host, tmp_path_factory.mktemp("served")) as running:
+        yield running
+
+
+def prompt_of(name: str, server: Server) -> dict[str, Any]:
+    """A workflow as the page would send it."""
+    return as_prompt(read_workflows(ROOT)[name], server.ask("/object_info"))
+
+
+def drawn(history: dict[str, Any], server: Server) -> dict[str, list[Path]]:
+    """Saved pictures of a finished run by the start of their names."""
+    assert history["status"]["status_str"] == "success", history["status"]
+    found: dict[str, list[Path]] = {}
+    for output in history["outputs"].values():
+        for image in output.get("images", ()):
+            if image["type"] == "output":
+                path = server.base / "output" / image["subfolder"] / image["filename"]
+                found.setdefault(image["filename"].rpartition("_0")[0], []).append(path)
+    return found
+
+
+def test_every_workflow_opens_as_it_was_saved(server: Server) -> None:
+    known = server.ask("/object_info")
+    found = {
+        f"{name}: {node['type']} {node['id']}": troubles
+        for name, flow in read_workflows(ROOT).items()
+        for node in server_nodes(flow)
+        if (troubles := troubles_of(node, known.get(node["type"])))
+    }
+    assert found == {}
+
+
+def test_the_template_browser_finds_workflows_and_thumbnails(server: Server) -> None:
+    names = server.ask("/workflow_templates")["ico-dci"]
+    assert sorted(names) == sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    for name in names:
+        with urlopen(f"{server.address}/api/workflow_templates/ico-dci/{quote(name)}.jpg", timeout=60) as answer:
+            assert answer.read(3) == b"\xff\xd8\xff"
+
+
+def test_every_node_has_its_help_page(server: Server) -> None:
+    mine = [name for name, node in server.ask("/object_info").items() if node["category"] == "ICO + DCI"]
+    assert len(mine) >= 10
+    for name in mine:
+        with urlopen(f"{server.address}/extensions/ico-dci/docs/{name}.md", timeout=60) as answer:
+            assert answer.read().decode().startswith("# ")
+
+
+def test_the_first_workflow_draws_and_does_not_train_twice(server: Server) -> None:
+    if not WEIGHTS.is_file():
+        pytest.skip("the small world's U-Net is not trained yet")
+    prompt = prompt_of(FIRST, server)
+    first = drawn(server.run(prompt), server)
+    assert {name: len(paths) for name, paths in first.items()} == {"tiny_with_dci": 4, "tiny_without_dci": 4}
+    for paths in first.values():
+        for path in paths:
+            with Image.open(path) as picture:
+                assert picture.size == (128, 128)
+                assert max(high - low for low, high in picture.convert("RGB").getextrema()) > 60
+    kept = {path: path.stat().st_mtime_ns for path in (server.base / "models").rglob("*.safetensors")}
+    assert len(kept) == 1
+    pair = next(node for node in prompt.values() if node["class_type"] == "DCIPromptPair")
+    pair["inputs"]["prompt"] = "a myfish fish in the city"
+    assert len(drawn(server.run(prompt), server)["tiny_with_dci"]) == 4
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
