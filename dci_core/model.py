@@ -27,8 +27,13 @@ class Text:
 class TokenEncoder(Protocol):
     """One text encoder's vocabulary and tables. Token ids are without begin and end marks."""
 
-    width: int
-    length: int  # slots in all, begin and end marks included (77)
+    @property
+    def width(self) -> int:
+        """Channels of a token vector."""
+
+    @property
+    def length(self) -> int:
+        """Slots in all, begin and end marks included (77)."""
 
     def tokenize(self, text: str) -> list[int]:
         """Ids of the words, no begin or end mark, no padding."""
@@ -49,9 +54,17 @@ class Model(Protocol):
     Noise is in the variance-exploding scale: x = x0 + sigma * noise.
     """
 
-    family: str
-    layers: Sequence[LayerId]  # every cross-attention layer, in the order of the forward pass
-    encoders: Mapping[str, TokenEncoder]  # "clip_l", and "clip_g" where there are two
+    @property
+    def family(self) -> str:
+        """Name of the model's row in the family table."""
+
+    @property
+    def layers(self) -> Sequence[LayerId]:
+        """Every cross-attention layer, in the order of the forward pass."""
+
+    @property
+    def encoders(self) -> Mapping[str, TokenEncoder]:
+        """The text encoders: "clip_l", and "clip_g" where there are two."""
 
     def encode(self, embeds: Mapping[str, Tensor], ends: Mapping[str, Tensor]) -> Text:
         """Text from framed token rows, positions not yet added.

@@ -76,7 +76,7 @@ def place_gate(world: World, judge: Judge, seeds_each: int) -> Iterator[Reading]
     rng = np.random.default_rng(SEED)
     for place, values in bright.items():
         true = to_tensor([render(Scene(random_thing(rng), place), rng) for _ in range(60)])[..., :24, :].mean()
-        yield reading("3", f"brightness of the sky, {place}: drawn minus true", float(np.mean(values) - true))
+        yield reading("3", f"brightness of the sky, {place}: drawn minus true", float(np.mean(values)) - float(true))
 
 
 @torch.no_grad()

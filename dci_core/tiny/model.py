@@ -19,7 +19,7 @@ from ..model import Text
 from ..schedule import sd_schedule
 from .codec import Codec
 from .text import TextEncoder, TextParams
-from .tokenizer import BEGIN, END, LENGTH, frame, load_tokenizer
+from .tokenizer import LENGTH, frame, load_tokenizer, marks
 from .unet import UNet
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -72,8 +72,7 @@ class TinyTokens:
 
     def frame(self, ids: Sequence[int]) -> Tensor:
         """[77] ids with begin mark, end mark, and end marks as padding."""
-        tokenizer = load_tokenizer()
-        return frame(ids, tokenizer.token_to_id(BEGIN), tokenizer.token_to_id(END), self.length)
+        return frame(ids, *marks(), self.length)
 
     def positions(self) -> Tensor:
         """The position table, [77 c]."""
@@ -109,7 +108,7 @@ class TinyModel:
 
     def kv_shapes(self) -> dict[LayerId, tuple[int, int]]:
         """Per cross-attention (inner width, context width) of its key and value maps."""
-        return {layer: tuple(attn.to_k.weight.shape) for layer, attn in self.unet.cross_attentions().items()}
+        return {layer: (a.to_k.out_features, a.to_k.in_features) for layer, a in self.unet.cross_attentions().items()}
 
     def encode(self, embeds: Mapping[str, Tensor], ends: Mapping[str, Tensor]) -> Text:
         """Hidden states of framed token rows; pooled is the end mark's."""

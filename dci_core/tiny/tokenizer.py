@@ -58,6 +58,13 @@ def load_tokenizer(folder: Path = FOLDER) -> Tokenizer:
     )
 
 
+@lru_cache(maxsize=1)
+def marks() -> tuple[int, int]:
+    """Ids of the begin and the end mark."""
+    entries = load_tokenizer().get_vocab()
+    return entries[BEGIN], entries[END]
+
+
 def frame(ids: Sequence[int], begin: int, end: int, length: int = LENGTH) -> Tensor:
     """[length] ids with the begin mark, the end mark and, as in SD 1.x, end marks as padding."""
     if len(ids) > length - 2:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..codec import Codec
 from ..world.dataset import render_dataset
-from .loop import Stage, averaged, report, run_stage
+from .loop import Stage, averaged, channels_last, report, run_stage
 
 STAGE = Stage(steps=4000, minutes=45, lr=1.5e-3, warm_up=200, weight_decay=0.0)
 BATCH, LATENT_NOISE = 8, 0.05
@@ -22,7 +22,7 @@ def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> Codec:
     """
     torch.manual_seed(stage.seed)
     pictures, _ = render_dataset(folder, pictures_count)
-    codec = Codec().to(memory_format=torch.channels_last)
+    codec = channels_last(Codec())
     codec.encoder.requires_grad_(stage.begin_from is None)
 
     def batch(rows: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from ..judge import QUESTIONS, Judge
 from ..world.concepts import HELD_OUT_LOOKS
 from ..world.scene import PICTURE_SIZE, Scene, random_thing, render
 from ..world.words import COMPANIONS, NOUNS, PLACES, STYLES
-from .loop import Stage, averaged, report, run_stage
+from .loop import Stage, averaged, channels_last, report, run_stage
 
 STAGE = Stage(steps=900, minutes=60, lr=2e-3, warm_up=50, average=0.995, save_every=100)
 VIEWS, PER_NOUN = 6, 250  # pictures of an individual, individuals of a noun
@@ -64,7 +64,7 @@ def through_codec(pictures: Bytes, folder: Path) -> None:
     """Replaces pictures [... h w 3] by what the codec makes of them."""
     codec = Codec()
     codec.load_state_dict(load_file(folder / "codec.safetensors"))
-    codec = codec.eval().to(memory_format=torch.channels_last)
+    codec = channels_last(codec.eval())
     for index in np.ndindex(pictures.shape[:2]):
         batch = (
             torch.from_numpy(pictures[index]).permute(0, 3, 1, 2).to(memory_format=torch.channels_last).float() / 255
@@ -96,7 +96,7 @@ def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> Judge:
     """The trained judge (moving average)."""
     torch.manual_seed(stage.seed)
     pictures, answers = individuals(folder)
-    judge = Judge().to(memory_format=torch.channels_last)
+    judge = channels_last(Judge())
     batch = NOUNS_AT_ONCE * INDIVIDUALS
 
     def loss_of(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:

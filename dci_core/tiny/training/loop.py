@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, distributed, nn
 
 log = logging.getLogger(__name__)
+Part = TypeVar("Part", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ def together(rank: int, count: int, port: int, work: Callable[[], None]) -> None
     distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=count)
     work()
     distributed.destroy_process_group()
+
+
+def channels_last(module: Part) -> Part:
+    """The module with its weights laid out channels last, which convolutions on CPU like."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types leave it out
 
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
+from torch.multiprocessing.spawn import spawn
 
 from .loop import together, worker
 
@@ -32,9 +32,8 @@ def main() -> None:
         train(options)
     else:
         port = 29_500 + os.getpid() % 1000
-        torch.multiprocessing.spawn(
-            together, (options.workers, port, partial(train, options)), nprocs=options.workers, join=True
-        )
+        words = (options.workers, port, partial(train, options))
+        spawn(together, words, nprocs=options.workers)  # type: ignore[no-untyped-call]  # torch gives it no types
 
 
 def train(options: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ..text import TextEncoder, TextParams
-from ..tokenizer import BEGIN, END, LENGTH, frame, load_tokenizer, train_tokenizer
+from ..tokenizer import LENGTH, frame, load_tokenizer, marks, train_tokenizer
 from ..world.captions import caption
 from ..world.concepts import HELD_OUT_LOOKS
 from ..world.scene import Scene, random_scene
@@ -66,7 +66,7 @@ def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> TextEncode
     torch.manual_seed(stage.seed)
     train_tokenizer(every_word(), IN_TWO_PIECES)
     tokenizer = load_tokenizer()
-    begin, end = tokenizer.token_to_id(BEGIN), tokenizer.token_to_id(END)
+    begin, end = marks()
     pieces = {noun: tokenizer.encode(noun).ids for noun in NOUNS}
     task = Questions(TextEncoder(TextParams(tokenizer.get_vocab_size())))
 

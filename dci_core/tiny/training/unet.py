@@ -15,11 +15,11 @@ from torch.nn.functional import mse_loss
 from ...schedule import sd_schedule
 from ..codec import Codec
 from ..text import TextEncoder, TextParams
-from ..tokenizer import BEGIN, END, frame, load_tokenizer
+from ..tokenizer import frame, load_tokenizer, marks
 from ..unet import UNet
 from ..unet_blocks import ResBlock, SpatialTransformer
 from ..world.dataset import render_dataset
-from .loop import Stage, averaged, report, run_stage
+from .loop import Stage, averaged, channels_last, report, run_stage
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def cached_latents(folder: Path, count: int) -> NDArray[np.float16]:
     if not file.exists():
         codec = Codec()
         codec.load_state_dict(load_file(folder / "codec.safetensors"))
-        codec = codec.eval().to(memory_format=torch.channels_last)
+        codec = channels_last(codec.eval())
         pictures, _ = render_dataset(folder, count)
         rows = []
         with torch.no_grad():
@@ -54,7 +54,7 @@ def cached_tokens(folder: Path, count: int) -> Tensor:
     """[count 77] framed token ids of the captions; row count holds the empty caption."""
     _, captions = render_dataset(folder, count)
     tokenizer = load_tokenizer()
-    begin, end = tokenizer.token_to_id(BEGIN), tokenizer.token_to_id(END)
+    begin, end = marks()
     return torch.stack([frame(row.ids, begin, end) for row in tokenizer.encode_batch([*captions, ""])])
 
 
@@ -86,7 +86,7 @@ def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> UNet:
     text = TextEncoder(TextParams(load_tokenizer().get_vocab_size()))
     text.load_state_dict(load_file(folder / "text.safetensors"))
     text.requires_grad_(False).eval()
-    unet = UNet().to(memory_format=torch.channels_last)
+    unet = channels_last(UNet())
     start_as_identity(unet)
     log.info("U-Net of %.2f M parameters, %d latents", sum(p.numel() for p in unet.parameters()) / 1e6, len(latents))
     kept, odds, end = sd_schedule().alphas_cumprod.float(), timestep_odds(), int(tokens[0, -1])
