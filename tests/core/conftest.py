@@ -1,0 +1,45 @@
+"""What the tests of the program share: a small world with random weights, pictures, a concept."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import save_file
+
+from dci_core.program.main import main
+from dci_core.tiny.judge import Judge
+from dci_core.tiny.model import WEIGHTS, TinyModel
+
+from .program_calls import train_words
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of weights as the shipped one, U-Net and judge random."""
+    folder, model = tmp_path_factory.mktemp("weights"), TinyModel.random(3)
+    for name in ("codec", "text"):
+        shutil.copy(WEIGHTS / f"{name}.safetensors", folder)
+    save_file(model.unet.state_dict(), folder / "unet.safetensors")
+    save_file(Judge().state_dict(), folder / "judge.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three reference pictures."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(1)
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 255, (64, 48, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def concept(weights: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A concept file of two steps."""
+    path = tmp_path_factory.mktemp("concept") / "concept.safetensors"
+    assert main(train_words(weights, images, path)) == 0
+    return path
