@@ -15,7 +15,9 @@ MARKS = 2  # begin and end
 class Tokenizer(Protocol):
     """The part of a TokenEncoder that finding words needs."""
 
-    length: int
+    @property
+    def length(self) -> int:
+        """Slots in all, marks included."""
 
     def tokenize(self, text: str) -> list[int]:
         """Ids of the words, no begin or end mark, no padding."""
