@@ -2,7 +2,7 @@
 #   make test PYTEST_FLAGS="-k dbim"                                      some of the tests
 #   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"   Linux without a GPU: the small torch
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-host check format bench world-gates clean
+.PHONY: help setup demo test test-slow test-host check format bench world-gates clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && { echo $$p; break; }; done)
@@ -33,8 +33,11 @@ venv-by-pip:
 demo: $(READY) ## train a concept, draw it with and without DCI: out/demo.png, out/demo.json
 	$(BIN)/python -m dci_core demo --out out/demo.png
 
-test: $(READY) ## all tests on CPU; skipped ones say why
-	$(BIN)/pytest $(PYTEST_FLAGS)
+test: $(READY) ## all tests but the slow ones; skipped ones say why
+	$(BIN)/pytest -m "not slow" $(PYTEST_FLAGS)
+
+test-slow: $(READY) ## full-size models and a real server, where ComfyUI is found
+	$(BIN)/pytest -m slow $(PYTEST_FLAGS)
 
 test-host: $(READY) ## only the tests against ComfyUI: make test-host COMFYUI_PATH=...
 	COMFYUI_PATH="$(COMFYUI_PATH)" $(BIN)/pytest -m host $(PYTEST_FLAGS)

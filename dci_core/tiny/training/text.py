@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ..text import TextEncoder, TextParams
-from ..tokenizer import LENGTH, frame, load_tokenizer, marks, train_tokenizer
+from ..tokenizer import FOLDER, LENGTH, frame, load_tokenizer, marks, train_tokenizer
 from ..world.captions import caption
 from ..world.concepts import HELD_OUT_LOOKS
 from ..world.scene import Scene, random_scene
@@ -62,9 +62,10 @@ class Questions(nn.Module):
 
 
 def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> TextEncoder:
-    """The trained text encoder (and the tokenizer's files, written where the world keeps them)."""
+    """The trained text encoder (and the tokenizer's files, where they are missing)."""
     torch.manual_seed(stage.seed)
-    train_tokenizer(every_word(), IN_TWO_PIECES)
+    if not (FOLDER / "vocab.json").exists():  # another one would number its entries differently
+        train_tokenizer(every_word(), IN_TWO_PIECES)
     tokenizer = load_tokenizer()
     begin, end = marks()
     pieces = {noun: tokenizer.encode(noun).ids for noun in NOUNS}
