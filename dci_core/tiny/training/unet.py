@@ -23,7 +23,7 @@ from .loop import Stage, averaged, channels_last, report, run_stage
 
 log = logging.getLogger(__name__)
 
-STAGE = Stage(steps=3000, minutes=150, lr=1e-3, warm_up=150, average=0.998, save_every=250)
+STAGE = Stage(steps=2600, minutes=150, lr=1e-3, warm_up=150, average=0.998, save_every=250)
 BATCH = 16  # of each worker
 CAPTION_DROP = 0.1  # share of empty captions, for guidance
 HIDE_PADDING = 0.5  # share of rows whose padding cannot be read: words keep the attention
