@@ -51,6 +51,7 @@ def in_new_folder(check: Callable[[Path], None]) -> None:
             check(Path(folder))
         finally:
             folder_paths.folder_names_and_paths.pop(name)
+            folder_paths.filename_list_cache.pop(name, None)
             if before is not None:
                 folder_paths.folder_names_and_paths[name] = before
 
