@@ -59,7 +59,7 @@ def plain_inputs() -> list[Any]:
             max=1.0,
             step=1e-6,
             round=False,
-            tooltip="For each picture of the batch; 0.00001 for SD, 0.0005 for the tiny world.",
+            tooltip="For each picture of the batch; 0.00001 for SD, 0.00025 for the tiny world.",
         ),
         widget(
             io.Int,
@@ -119,8 +119,7 @@ def more_inputs() -> list[Any]:
             max=1000.0,
             step=0.5,
             advanced=True,
-            tooltip="The words around the concept learn this many times faster than the concept itself; 10 for SD, 5 "
-            "for the tiny world.",
+            tooltip="The words around the concept learn this many times faster than the concept itself; 10 is usual.",
         ),
         io.Mask.Input("masks", optional=True, tooltip="White where the thing is; one for each picture."),
         io.Image.Input("class_images", optional=True, tooltip="Ordinary things of the same kind, for prior pictures."),
