@@ -71,8 +71,13 @@ def picture_files(folder: Path, do: str) -> list[Path]:
 
 
 def open_rgb(path: Path) -> Image.Image:
-    """The file's picture upright, transparency laid on white, whatever its shape; raises BadPicture."""
-    return _to_rgb(open_image(path), path.name)
+    """The file's picture, whatever its shape, as `as_rgb` gives it; raises BadPicture."""
+    return as_rgb(open_image(path), path.name)
+
+
+def as_rgb(image: Source, name: str = "picture") -> Image.Image:
+    """The picture upright and whole, transparency laid on white; raises BadPicture."""
+    return _to_rgb(_upright(image, name), name)
 
 
 def make_picture(

@@ -16,10 +16,9 @@ from ..score.encoders import load_clip, load_dino
 from ..score.folders import CLIP, DINO, class_name
 from ..score.frontier import frontier
 from ..score.prompts import by_number, plain_prompts, read_prompts
-from ..score.scores import NAMES, Judges, References, Scores, look_at_references, refuse_few, score_pictures
+from ..score.scores import Judges, References, Scores, look_at_references, refuse_few, score_pictures
+from ..score.tables import table
 from .console import Console
-
-REFERENCES = "references"
 
 
 @dataclass(frozen=True)
@@ -131,28 +130,6 @@ def load_judges(options: Namespace, device: torch.device) -> Judges:
         if judge is not None:
             judge.model.to(device)
     return judges
-
-
-def table(scores: Mapping[str, Scores], real: References, best: Sequence[str]) -> str:
-    """The scores as a table for people."""
-    names = [name for name in NAMES if name in next(iter(scores.values()))]
-    wide = max(len(name) for name in (*scores, REFERENCES)) + 2
-    lines = [" " * wide + "".join(f"{NAMES[name]:24}" for name in names)]
-    for setting, found in scores.items():
-        cells = "".join(f"{cell(found[name].value, found[name].low, found[name].high):24}" for name in names)
-        lines.append(f"{setting:{wide}}{cells}{'*' if setting in best else ''}")
-    ceiling = real.ceiling()
-    lines.append(f"{REFERENCES:{wide}}" + "".join(f"{cell(ceiling.get(name)):24}" for name in names))
-    if best:
-        lines.append("* nothing else here is better in likeness and in prompt following")
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def cell(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """`0.312 [0.301, 0.322]`, the interval where there is one."""
-    if value is None:
-        return ""
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def facts(
