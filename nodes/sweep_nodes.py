@@ -53,7 +53,7 @@ class DCISweep(io.ComfyNode):
                     io.Int,
                     "cell_px",
                     default=256,
-                    min=32,
+                    min=96,
                     max=1024,
                     tooltip="Longer side of a picture on the sheet, px.",
                 ),

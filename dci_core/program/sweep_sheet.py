@@ -12,7 +12,6 @@ from ..sweep import PLAIN, Sweep
 from .paper import FAINT, LINE, PAPER, Pen
 
 SMALLEST, LARGEST = 13, 40  # letters, px; they grow with the cells
-LONGEST_LABEL = "strength -0.75"
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,16 @@ class Layout:
         return self.edges[-1] + self.width
 
 
-def lay_out(shape: tuple[int, int], columns: int, side: int) -> Layout:
+def lay_out(shape: tuple[int, int], sweep: Sweep, side: int) -> Layout:
     """The layout of cells of pictures [h w], their longer side `side` px; the plain column stands a little apart."""
     height, width = (max(1, round(size * side / max(shape))) for size in shape)
     letters, gap = max(SMALLEST, min(LARGEST, side // 14)), max(4, side // 40)
     margin = letters + gap
-    plain = margin + round(blank_pen().width(LONGEST_LABEL, letters)) + 2 * gap
+    plain = margin + round(max(blank_pen().width(name, letters) for name in row_names(sweep))) + 2 * gap
     first = plain + width + 4 * gap
-    return Layout(width, height, gap, margin, letters, plain, tuple(first + i * (width + gap) for i in range(columns)))
+    return Layout(
+        width, height, gap, margin, letters, plain, tuple(first + i * (width + gap) for i in range(len(sweep.windows)))
+    )
 
 
 def draw_sweep(sweep: Sweep, plain: Tensor, cells: Sequence[Tensor], title: str, about: str, side: int) -> Image.Image:
@@ -56,7 +57,7 @@ def draw_sweep(sweep: Sweep, plain: Tensor, cells: Sequence[Tensor], title: str,
     title  the prompt; about: what all cells have in common
     side   longer side of a cell, px
     """
-    place = lay_out((plain.shape[-2], plain.shape[-1]), len(sweep.windows), side)
+    place = lay_out((plain.shape[-2], plain.shape[-1]), sweep, side)
     names = round(draw_head(blank_pen(), place, title, about) + place.letters)
     top = round(names + 1.6 * place.letters)
     bottom = top + len(sweep.strengths) * (place.height + place.gap) - place.gap
@@ -64,10 +65,10 @@ def draw_sweep(sweep: Sweep, plain: Tensor, cells: Sequence[Tensor], title: str,
     pen = Pen(ImageDraw.Draw(sheet))
     draw_head(pen, place, title, about)
     draw_names(pen, place, sweep, names)
-    for row, strength in enumerate(sweep.strengths):
+    for row, name in enumerate(row_names(sweep)):
         y = top + row * (place.height + place.gap)
         label = place.plain - 2 * place.gap, y + place.height / 2
-        pen.write(label, f"strength {strength:g}", place.letters, anchor="rm")
+        pen.write(label, name, place.letters, anchor="rm")
         own = cells[row * len(sweep.windows) : (row + 1) * len(sweep.windows)]
         for x, picture in zip((place.plain, *place.edges), (plain, *own), strict=True):
             sheet.paste(sized(picture, place.width, place.height), (x, y))
@@ -88,6 +89,11 @@ def draw_names(pen: Pen, place: Layout, sweep: Sweep, y: float) -> None:
     names = (PLAIN, *(f"window {window:g}" for window in sweep.windows))
     for x, name in zip((place.plain, *place.edges), names, strict=True):
         pen.write((x + place.width / 2, y), name, place.letters, anchor="ma")
+
+
+def row_names(sweep: Sweep) -> list[str]:
+    """What stands before each row."""
+    return [f"strength {strength:g}" for strength in sweep.strengths]
 
 
 def blank_pen() -> Pen:

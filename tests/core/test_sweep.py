@@ -47,7 +47,7 @@ def test_a_list_that_nobody_could_read_on_a_sheet_is_refused() -> None:
 
 
 def test_every_picture_stands_in_its_row_and_column() -> None:
-    pixels, place = np.asarray(sheet()), lay_out((20, 30), 3, 60)
+    pixels, place = np.asarray(sheet()), lay_out((20, 30), SWEEP, 60)
     assert (place.width, place.height) == (60, 40)
     bottom = pixels.shape[0] - place.margin
     for row in (0, 1):
@@ -59,6 +59,6 @@ def test_every_picture_stands_in_its_row_and_column() -> None:
 def test_labels_are_written_and_a_long_prompt_gets_more_lines() -> None:
     short, long = sheet(), sheet("a dog in the snow " * 20)
     assert long.width == short.width and long.height > short.height
-    place = lay_out((20, 30), 3, 60)
+    place = lay_out((20, 30), SWEEP, 60)
     left = np.asarray(short)[-2 * (place.height + place.gap) :, : place.plain]
     assert left.min() < 100 and left[:, : place.margin // 2].min() == 255  # words, and nothing over the edge
