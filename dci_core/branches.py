@@ -14,7 +14,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .dbim import BranchRows, DbimSettings
+from .attention_maps import BranchRows
+from .dbim import DbimSettings
 from .errors import BadSettings
 from .families import Family
 from .indices import indices_on

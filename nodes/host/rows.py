@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...dci_core.attention_maps import BranchRows
 from ...dci_core.branches import RowPlan
-from ...dci_core.dbim import BranchRows
 
 CONCEPT, AUXILIARY = 1, 2  # first number: the row's branch
 PAIRED, FREE, COMMON = 1, 2, 3  # second number: the pair's own text, other text, text that both branches may share
