@@ -53,4 +53,7 @@ CASES: dict[str, Callable[[Bench], list[Figure]]] = {
     "run_shared": against_plain("run_shared", 1.17, 4, DciSettings(window=WINDOW, guidance="shared")),
     "run_separate": against_plain("run_separate", 1.33, 4, DciSettings(window=WINDOW, guidance="separate")),
     "run_window0": against_plain("run_window0", 1.00, 4, DciSettings(window=0.0)),
+    "run_shared_aux_batch4": against_plain(
+        "run_shared_aux_batch4", 1.09, 4, DciSettings(window=WINDOW, guidance="separate", one_auxiliary=True)
+    ),
 }
