@@ -79,8 +79,7 @@ class ICOSaveConcept(io.ComfyNode):
 
     @classmethod
     def execute(cls, concept: Any, filename: str) -> io.NodeOutput:
-        path = folders.new_path(filename)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = folders.prepared(folders.new_path(filename))
         save_concept(concept, path)
         return io.NodeOutput(path.name)
 
@@ -111,10 +110,8 @@ class ICOExportConcept(io.ComfyNode):
 
     @classmethod
     def execute(cls, concept: Any, filename: str, rank: int) -> io.NodeOutput:
-        lora = folders.new_path(filename, folders.lora_folder())
-        embedding = folders.new_path(filename, folders.embedding_folder())
-        for path in (lora, embedding):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        places = (folders.lora_folder(), folders.embedding_folder())
+        lora, embedding = (folders.prepared(folders.new_path(filename, place)) for place in places)
         export_lora(concept, lora, rank=rank)
         export_embedding(concept, embedding)
         return io.NodeOutput(lora.name, embedding.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ...dci_core.branches import RowPlan, auxiliary_seed, pair, unpair
 from ...dci_core.dbim import dbim_rule
-from ...dci_core.errors import BadModel
+from ...dci_core.errors import BadModel, BadSettings
 from ...dci_core.schedule import is_open, window_threshold
 from ...dci_core.stability import shared_warning, window_warning
 from .conds import TAG, doubled_mask, paired_conds
@@ -131,11 +132,25 @@ def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
         parts = chosen_rows([x, t, c_concat, c_crossattn, control, kwargs], plan)
         options = options_for(options, plan)
         if plan.branches.concept:
-            rule = dbim_rule(patch.dbim, plan.branches, patch.plan.tokens, x.device, record.at(sigma))
+            dbim = replace(patch.dbim, region=region_of(patch.dbim.region, len(plan.branches.concept)))
+            rule = dbim_rule(dbim, plan.branches, patch.plan.tokens, x.device, record.at(sigma))
             options = with_rule(options, [layer for layer, share in patch.dbim.shares.items() if share], rule)
         return plan.fill(x, executor(*parts[:5], options, **parts[5]))
 
     return wrapper
+
+
+def region_of(region: Tensor | None, num_pairs: int) -> Tensor | None:
+    """A region for each pair of rows `(chunk b)`, from one for each picture; raises BadSettings for another number."""
+    if region is None or region.ndim < 3 or region.shape[0] in (1, num_pairs):
+        return region
+    if num_pairs % region.shape[0]:
+        raise BadSettings(
+            f"the region has {region.shape[0]} masks",
+            f"1, or one for each of {num_pairs}, is expected",
+            "give one mask",
+        )
+    return region.repeat(num_pairs // region.shape[0], 1, 1)
 
 
 def options_for(options: dict[str, Any], plan: RowPlan) -> dict[str, Any]:

@@ -25,10 +25,15 @@ def paired_conds(
     """The same conditionings for both branches.
 
     A conditioning that carries the plan's mark gets the auxiliary prompt as its second row. A list without any is
-    common to both branches: shared guidance computes it for the concept alone. Raises BadSettings when none is marked.
+    common to both branches: shared guidance computes it for the concept alone. Raises BadSettings when none is marked,
+    and for GLIGEN.
 
     branch_control  a ControlNet for both branches from one for pictures
     """
+    if any("gligen" in entry for entries in conds.values() for entry in entries):
+        raise BadSettings(
+            "a conditioning holds GLIGEN boxes", "they place the rows of one branch alone", "leave GLIGEN out with DCI"
+        )
     out = {}
     for name, entries in conds.items():
         marked = [name != NEGATIVE and entry.get(MARK) == plan.mark for entry in entries]

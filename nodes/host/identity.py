@@ -25,14 +25,23 @@ def digest(value: Tensor) -> str:
 
 def base_hash(model: Any, family: Family) -> str:
     """The fingerprint of a MODEL's key and value weights as its checkpoint has them, patches left out."""
-    entries = model.get_key_patches(PREFIX)
     names = [weight_key(layer, part) for layer in family.layers for part in PARTS]
-    return hash_base({name: original(entries[PREFIX + name][0]) for name in names}, family.layers)
+    return hash_base(dict(zip(names, map(widened, kv_weights(model, family)), strict=True)), family.layers)
+
+
+def kv_weights(model: Any, family: Family) -> list[Tensor]:
+    """Key and value weights of all cross-attentions as the checkpoint has them, in the order of the forward pass."""
+    entries = model.get_key_patches(PREFIX)
+    return [original(entries[PREFIX + weight_key(layer, part)][0]) for layer in family.layers for part in PARTS]
 
 
 def original(entry: Any) -> Tensor:
     """The weight itself; newer hosts put what converts it beside it."""
-    weight = entry[0] if isinstance(entry, tuple | list) else entry
+    return entry[0] if isinstance(entry, tuple | list) else entry
+
+
+def widened(weight: Tensor) -> Tensor:
+    """Weights of eight bits as fp16, which holds them all."""
     return weight if weight.dtype.itemsize > 1 else weight.to(torch.float16)
 
 
