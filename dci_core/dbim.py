@@ -25,6 +25,7 @@ from .layers import LayerId
 from .tokens import PairTokens
 
 SPATIAL_SHARPNESS = 10.0  # released code: softmax over the image tokens of 10 * map
+MOST_HALVINGS = 3  # of a latent on its way to any cross-attention, in every family
 GAIN = 500.0  # released code: each map sums to 500 over the image tokens
 
 ObserveWeights = Callable[[LayerId, Tensor, tuple[int, int]], None]
@@ -108,6 +109,11 @@ def region_on(region: Tensor, grid: tuple[int, int]) -> Tensor:
     return rearrange(interpolate(planes, size=grid, mode="area"), "b 1 h w -> b 1 (h w)")
 
 
+def grids_of(size: tuple[int, int] | None) -> list[tuple[int, int]]:
+    """Grids of a U-Net's layers over latents of that (height, width): halved, rounded up, each time."""
+    return [] if size is None else [(-(-size[0] // 2**i), -(-size[1] // 2**i)) for i in range(MOST_HALVINGS + 1)]
+
+
 def dbim_rule(
     settings: DbimSettings,
     rows: BranchRows,
@@ -115,12 +121,14 @@ def dbim_rule(
     device: torch.device,
     observe: ObserveWeights | None = None,
     kept: Mapping[LayerId, AuxiliaryView] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> AttentionRule:
     """A rule that integrates the auxiliary rows into the concept rows; every other row stays bit for bit.
 
     device   where the calls will be; all indices are put there now, so that the rule itself can be compiled
     observe  sees the weights of each integrated layer; nothing is spent when it is None
     kept     the auxiliary branch as an earlier call left it, per layer; `rows.auxiliary` then counts its rows
+    size     (height, width) of the latents: a region is resized for the layers now rather than in each of them
     """
     if not rows.concept:
         return AttentionCall.plain
@@ -132,14 +140,13 @@ def dbim_rule(
         if kept is None
         else kept_views(kept, rows, tokens, sharpness, device)
     )
-    masks: dict[tuple[int, int], Tensor] = {}
+    region = None if settings.region is None else settings.region.to(device)
+    masks = {} if region is None else {grid: region_on(region, grid) for grid in grids_of(size)}
 
-    def where(share: float, weights: Tensor, grid: tuple[int, int]) -> float | Tensor:
-        if settings.region is None:
+    def where(share: float, grid: tuple[int, int]) -> float | Tensor:
+        if region is None:
             return share
-        if grid not in masks:
-            masks[grid] = region_on(settings.region.to(weights), grid)
-        return share * masks[grid]
+        return share * (masks[grid] if grid in masks else region_on(region, grid))
 
     def rule(call: AttentionCall) -> Tensor:
         out = call.plain()
@@ -150,7 +157,7 @@ def dbim_rule(
         weights = weigh(settings, call, mass, other.noun)
         if observe is not None:
             observe(call.layer, weights, call.grid)
-        mixed = integrate(concept(out, 0), other.out, weights, where(share, weights, call.grid))
+        mixed = integrate(concept(out, 0), other.out, weights, where(share, call.grid))
         return out.index_copy(0, places, mixed)
 
     return rule

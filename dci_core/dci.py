@@ -121,7 +121,7 @@ class _Calls:
     def at_once(self, batch: Tensor, sigma: float, acts: bool) -> Tensor:
         """x0 of all rows from one call."""
         plan = self.plan(len(batch), acts)
-        rule = self.rule(len(batch), batch.device) if plan.branches.concept else None
+        rule = self.rule(len(batch), batch.device, size_of(batch)) if plan.branches.concept else None
         return plan.fill(batch, denoise_at(self.model, plan.take(batch), sigma, self.text(plan), rule))
 
     def in_halves(self, batch: Tensor, sigma: float, replay: Replay) -> Tensor:
@@ -140,7 +140,7 @@ class _Calls:
         read = (self.tokens.auxiliary, parts.kept, self.dbim.token_sharpness, kept_layers(self.dbim.shares))
         key = digest(replay.owner(self.model), sigma, x, text.hidden, text.pooled, read)
         other = replay.call(key, device, compute)
-        rule = dbim_rule(self.dbim, parts.branches, self.tokens, device, self.observe, other.views)
+        rule = dbim_rule(self.dbim, parts.branches, self.tokens, device, self.observe, other.views, size_of(batch))
         x0 = denoise_at(self.model, mine.take(batch), sigma, self.text(mine), rule)
         return parts.merge(plan, batch, x0, other.x0)
 
@@ -154,8 +154,13 @@ class _Calls:
         which = [text for cond in self.is_cond for text in ([1, 2] if cond else [0, 0]) * b]
         return pick_text(self.texts, [which[row] for row in plan.runs])
 
-    def _rule(self, num_rows: int, device: torch.device) -> AttentionRule:
-        return dbim_rule(self.dbim, self.plan(num_rows, True).branches, self.tokens, device, self.observe)
+    def _rule(self, num_rows: int, device: torch.device, size: tuple[int, int]) -> AttentionRule:
+        return dbim_rule(self.dbim, self.plan(num_rows, True).branches, self.tokens, device, self.observe, size=size)
+
+
+def size_of(latents: Tensor) -> tuple[int, int]:
+    """(height, width)"""
+    return latents.shape[-2], latents.shape[-1]
 
 
 def kept_layers(shares: Mapping[LayerId, float]) -> list[LayerId]:
