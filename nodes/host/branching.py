@@ -23,12 +23,11 @@ from .conds import TAG, doubled_mask, for_all, paired_conds
 from .controls import branch_controls
 from .noise import freshness, start_noise, with_branch_noise
 from .patching import with_rule
-from .plan import DbimRecord, DciPatch
+from .plan import KEY, DbimRecord, DciPatch
 from .replaying import call_in_halves, can_replay
 from .rows import chosen_rows, options_for
 
 log = logging.getLogger(__name__)
-KEY = "ico_dci"
 Wrapper = Callable[..., Tensor]
 
 

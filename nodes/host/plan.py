@@ -13,6 +13,7 @@ from ...dci_core.layers import LayerId, LayerMask
 from ...dci_core.tokens import PairTokens
 from .rows import plan_of
 
+KEY = "ico_dci"  # of our wrappers
 HINTS = ("both", "concept", "auxiliary")  # which branch ControlNet reaches
 MARK = "ico_dci_plan"  # option of a conditioning that belongs to a plan
 

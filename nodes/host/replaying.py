@@ -14,6 +14,7 @@ from ...dci_core.layers import LayerId
 from ...dci_core.replay import AuxiliaryCall, Halves, Replay, digest, halves
 from ...dci_core.tokens import PairTokens
 from .patching import with_rule
+from .plan import KEY
 from .rows import chosen_rows, only, options_for
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,8 @@ def key_of(
     wrappers = [
         function
         for kind in options.get("wrappers", {}).values()
-        for functions in kind.values()
+        for key, functions in kind.items()
+        if key != KEY
         for function in functions
     ]
     owner = REPLAY.owner(model, model.diffusion_model, model.model_sampling, *wrappers)
