@@ -129,10 +129,11 @@ def apply(bench: Any) -> list[dict[str, Any]]:
 
     def put() -> None:
         own, _ = lab.PACK["nodes.host.concepts"].with_concept(model, clip, concept, 1.0)
-        own.patch_model()
+        for name in own.patches:  # what the host does with them when it loads the model
+            own.patch_weight_to_device(name)
         own.unpatch_model()
 
-    what = "SD 1.5's shape through the host: hash, clone, trigger, 32 weights patched and restored"
+    what = "SD 1.5's shape through the host: checked, trigger added, 32 weights patched and restored"
     return [asdict(alone(bench, "concept_apply", put, what=what, target=0.3))]
 
 
