@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lab import apply, conditioning, distance, plan, sample, small_model, text
+from lab import PACK, apply, conditioning, distance, plan, sample, small_model, text
 from marks import slow
 
 NEGATIVE = conditioning(text(3))
 
 
 def compiled(model: Any) -> Any:
-    """A clone whose U-Net the host compiles, without a code generator behind it."""
+    """A clone whose U-Net the host compiles, without a code generator behind it.
+
+    Its attention is PyTorch's: the host's own on a CPU reads a file at every call to see how much memory is free.
+    """
     from comfy_api.torch_helpers import set_torch_compile_wrapper
 
     clone = model.clone()
+    options = clone.model_options["transformer_options"]
+    options["optimized_attention_override"] = PACK["nodes.host.adapter"].plain_attention
     set_torch_compile_wrapper(model=clone, backend="eager")
     return clone
 
@@ -31,13 +36,12 @@ def graphs_of(model: Any, positive: Any) -> tuple[int, int, torch.Tensor]:
 
 
 @slow
-def test_a_compiled_model_breaks_no_more_often_and_compiles_once_more() -> None:
+def test_a_compiled_model_breaks_nowhere_and_compiles_once_more_for_the_window() -> None:
     model = small_model()
     pair = plan(text(2))
     positive = conditioning(text(1), pair)
-    graphs, breaks, _ = graphs_of(compiled(model), positive)
+    assert graphs_of(compiled(model), positive)[:2] == (1, 0)
     patched, _ = apply(model, pair, window=0.5)
-    more_graphs, more_breaks, latent = graphs_of(compiled(patched), positive)
-    assert breaks <= more_breaks <= 2 * breaks, (breaks, more_breaks)
-    assert more_graphs <= 2 * graphs, (graphs, more_graphs)
+    graphs, breaks, latent = graphs_of(compiled(patched), positive)
+    assert (graphs, breaks) == (2, 0)
     assert distance(latent, sample(patched, positive, NEGATIVE, steps=6)) < 1e-4
