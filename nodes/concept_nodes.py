@@ -105,7 +105,10 @@ class ICOExportConcept(io.ComfyNode):
                     tooltip="Size of the LoRA; larger loses less, 16 is plenty.",
                 ),
             ],
-            outputs=[io.String.Output("lora"), io.String.Output("embedding")],
+            outputs=[
+                io.String.Output("lora", display_name="lora"),
+                io.String.Output("embedding", display_name="embedding"),
+            ],
         )
 
     @classmethod

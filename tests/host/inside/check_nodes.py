@@ -21,6 +21,8 @@ IDS = {
     "DBIMLayerMask": "DBIM Layer Mask",
     "DBIMPreview": "DBIM Preview",
     "DCILoadTinyWorld": "Load Tiny World",
+    "DCIConceptScore": "Concept Score",
+    "DCISweep": "DCI Sweep",
 }
 
 
