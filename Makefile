@@ -8,6 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
 BIN := .venv/bin
 READY := .venv/ready
 
@@ -52,7 +53,7 @@ format: $(READY) ## mend what ruff can mend
 	$(BIN)/ruff format .
 
 bench: $(READY) ## what the auxiliary branch costs
-	$(BIN)/python tests/bench.py
+	$(BIN)/python tests/bench.py $(BENCH_FLAGS)
 
 world-gates: $(READY) ## is the tiny world a fair ground?
 	$(BIN)/python -m dci_core world gates

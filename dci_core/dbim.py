@@ -97,9 +97,8 @@ def integrate(concept: Tensor, auxiliary: Tensor, weights: Tensor, share: float 
     """
     wide = torch.promote_types(concept.dtype, torch.float32)
     split = partial(rearrange, pattern="b n (heads d) -> b n heads d", heads=weights.shape[1])
-    stays = (weights if isinstance(share, float) and share == 1 else 1 - share * (1 - weights)).to(wide)
-    stays = rearrange(stays, "b heads n -> b n heads 1")
-    mixed = torch.lerp(split(auxiliary.to(wide)), split(concept.to(wide)), stays)
+    moved = rearrange((share * (1 - weights)).to(wide), "b heads n -> b n heads 1")
+    mixed = torch.lerp(split(concept.to(wide)), split(auxiliary.to(wide)), moved)
     return rearrange(mixed, "b n heads d -> b n (heads d)").to(concept.dtype)
 
 

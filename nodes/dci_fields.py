@@ -67,6 +67,12 @@ def dci_inputs() -> list[Any]:
             advanced=True,
             tooltip="Which branch a ControlNet in the prompt acts on.",
         ),
+    ]
+
+
+def sharing_inputs() -> list[Any]:
+    """How one auxiliary branch serves many pictures; they came later, so they stand after everything else."""
+    return [
         widget(
             io.Boolean,
             "one_auxiliary",

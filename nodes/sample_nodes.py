@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..dci_core.layers import PRESETS, LayerMask
 from . import sockets
-from .dci_fields import dci_inputs, patched
+from .dci_fields import dci_inputs, patched, sharing_inputs
 from .fields import schema, text, widget
 from .host import pairs, sampling
 from .host.plan import DbimLayers
@@ -74,6 +74,7 @@ class DCIApply(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model that knows the concept."),
                 sockets.Plan.Input("plan", tooltip="The plan of DCI Prompt Pair."),
                 *dci_inputs(),
+                *sharing_inputs(),
             ],
             outputs=[
                 io.Model.Output("patched_model", display_name="model"),
@@ -135,6 +136,7 @@ class DCIDualBranchSampler(io.ComfyNode):
                     tooltip="1 starts from pure noise. Below the window's end DCI cannot act; the log says so.",
                 ),
                 *dci_inputs(),
+                *sharing_inputs(),
             ],
             outputs=[
                 io.Latent.Output("latent", display_name="latent"),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..dci_core.program.sweep_sheet import draw_sweep
 from ..dci_core.sweep import Sweep, read_sweep
-from .dci_fields import patched
+from .dci_fields import patched, sharing_inputs
 from .fields import schema, text, widget
 from .host import sampling
 from .host.progress import RunsBar
@@ -39,7 +39,9 @@ def swept_inputs() -> dict[str, Any]:
 class DCISweep(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        lists = swept_inputs()
+        lists, sharing = swept_inputs(), sharing_inputs()
+        late = [entry.id for entry in sharing]
+        base = [entry for entry in DCIDualBranchSampler.define_schema().inputs if entry.id not in late]
         return schema(
             node_id="DCISweep",
             display_name="DCI Sweep",
@@ -47,7 +49,7 @@ class DCISweep(io.ComfyNode):
             "labelled sheet: to find the two dials of DCI for a concept.",
             search_aliases=["xy plot", "grid", "compare"],
             inputs=[
-                *(lists.get(entry.id, entry) for entry in DCIDualBranchSampler.define_schema().inputs),
+                *(lists.get(entry.id, entry) for entry in base),
                 io.Vae.Input("vae", tooltip="The VAE of the checkpoint, to see the pictures."),
                 widget(
                     io.Int,
@@ -57,6 +59,7 @@ class DCISweep(io.ComfyNode):
                     max=1024,
                     tooltip="Longer side of a picture on the sheet, px.",
                 ),
+                *sharing,
             ],
             outputs=[
                 io.Image.Output("sheet", display_name="sheet"),

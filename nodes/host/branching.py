@@ -133,13 +133,17 @@ def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
         dbim = replace(patch.dbim, region=region_of(patch.dbim.region, len(plan.branches.concept)))
         tokens = patch.plan.tokens
         if patch.replays and can_replay(plan, options):
-            return call_in_halves(executor, inputs, options, plan, dbim, tokens, record.at(sigma))
+            x0 = call_in_halves(executor, inputs, options, plan, dbim, tokens, record.see)
+            record.file(sigma)
+            return x0
         *most, rest = chosen_rows(inputs, plan)
         options = options_for(options, plan)
         if plan.branches.concept:
-            rule = dbim_rule(dbim, plan.branches, tokens, x.device, record.at(sigma), size=tuple(x.shape[-2:]))
+            rule = dbim_rule(dbim, plan.branches, tokens, x.device, record.see, size=tuple(x.shape[-2:]))
             options = with_rule(options, [layer for layer, share in patch.dbim.shares.items() if share], rule)
-        return plan.fill(x, executor(*most, options, **rest))
+        x0 = executor(*most, options, **rest)
+        record.file(sigma)
+        return plan.fill(x, x0)
 
     return wrapper
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ...dci_core.branches import DciSettings, RowPlan
-from ...dci_core.dbim import DbimSettings, ObserveWeights
+from ...dci_core.dbim import DbimSettings
 from ...dci_core.layers import LayerId, LayerMask
 from ...dci_core.tokens import PairTokens
 from .rows import plan_of
@@ -73,24 +73,30 @@ class DbimRecord:
     weights    (sigma, layer) -> share of the concept branch [b h w], mean over heads
     auxiliary  the auxiliary branch's last estimate of its own clean latent [b c h w], or None
     resting    its latent where the window closed, [b c h w], or None
+    fresh      (layer, share [b h w]) of the model call that is running
     """
 
     weights: dict[tuple[float, LayerId], Tensor] = field(default_factory=dict)
     auxiliary: Tensor | None = None
     resting: Tensor | None = None
+    fresh: list[tuple[LayerId, Tensor]] = field(default_factory=list)
 
     def clear(self) -> None:
         """Forgets the run before."""
         self.weights.clear()
+        self.fresh.clear()
         self.auxiliary = self.resting = None
 
-    def at(self, sigma: float) -> ObserveWeights:
-        """What keeps each layer's weights [b heads n] at this noise level."""
+    def see(self, layer: LayerId, weights: Tensor, grid: tuple[int, int]) -> None:
+        """Keeps a layer's weights [b heads n] until their model call ends; knows no noise level, since a compiled model
+        would be compiled anew for each.
+        """
+        self.fresh.append((layer, weights.detach().mean(dim=1).unflatten(1, grid)))
 
-        def see(layer: LayerId, weights: Tensor, grid: tuple[int, int]) -> None:
-            self.weights[sigma, layer] = weights.detach().mean(dim=1).unflatten(1, grid)
-
-        return see
+    def file(self, sigma: float) -> None:
+        """Puts away what the model call at this noise level showed."""
+        self.weights.update(((sigma, layer), planes) for layer, planes in self.fresh)
+        self.fresh.clear()
 
     def settle(self, latent_out: Callable[[Tensor], Tensor]) -> None:
         """Moves what was seen off the accelerator, the auxiliary's estimate in the scale of the host's latents."""

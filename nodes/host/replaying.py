@@ -19,7 +19,7 @@ from .rows import chosen_rows, only, options_for
 
 log = logging.getLogger(__name__)
 REPLAY = Replay()  # main memory, bounded; lives as long as the host
-X0, CONTROL = 0, 4  # places among a call's inputs
+INNER = ("apply_model", "diffusion_model")  # the host's kinds of wrapper that act inside a model call
 
 
 def can_replay(plan: RowPlan, options: dict[str, Any]) -> bool:
@@ -45,7 +45,7 @@ def call_in_halves(
 
     inputs  x, t, c_concat, c_crossattn, control, and a dict of the rest, of all rows
     """
-    parts, x = halves(plan), inputs[X0]
+    parts, x = halves(plan), inputs[0]
     layers = [layer for layer, share in dbim.shares.items() if share]
 
     def run(rows: tuple[int, ...], rule: Any) -> Tensor:
@@ -81,8 +81,8 @@ def key_of(
     """
     wrappers = [
         function
-        for kind in options.get("wrappers", {}).values()
-        for key, functions in kind.items()
+        for kind in INNER
+        for key, functions in options.get("wrappers", {}).get(kind, {}).items()
         if key != KEY
         for function in functions
     ]

@@ -164,6 +164,7 @@ def lora(bench: Any) -> list[float]:
     import torch
 
     model, ends = sd15_model(), list[float]()
+    model.cached_patcher_init = (lambda **_: sd15_model(), ())  # newer hosts load the checkpoint once more for a copy
     made = nodes_train._create_optimizer if hasattr(nodes_train, "_create_optimizer") else None
     if made is None:
         raise SystemExit("this host's training node has no optimiser to watch")

@@ -128,6 +128,21 @@ def test_attention_of_another_pack_switches_the_replay_off() -> None:
     assert len(kept) == 0
 
 
+def test_a_replay_minds_what_wraps_a_model_call_but_not_what_wraps_a_run() -> None:
+    model, pair, positive = made()
+
+    def wrapped(kind: str) -> Any:
+        clone = model.clone()
+        clone.add_wrapper_with_key(kind, "lab", lambda executor, *args, **kwargs: executor(*args, **kwargs))
+        return apply(clone, pair, replays=True)[0]
+
+    for kind, is_replayed in (("outer_sample", True), ("apply_model", False)):
+        kept = replay()
+        for _ in range(2):
+            sample(wrapped(kind), positive, NEGATIVE)
+        assert (kept.hits > 0) == is_replayed, kind
+
+
 def test_the_node_takes_the_new_inputs_and_old_workflows_leave_them_out() -> None:
     import nodes
 
