@@ -12,7 +12,7 @@ from ..ico_settings import CHOICES
 from ..samplers import SAMPLERS
 from ..schedule import SPACINGS
 from ..tiny.model import WEIGHTS
-from . import concepts, demo, sample, train, world
+from . import concepts, demo, evidence, sample, train, world
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,6 +37,7 @@ def make_parser() -> Parser:
     show.add_argument("--out", type=Path, default=Path("out/demo.png"), help="the sheet; numbers go beside it")
     show.add_argument("--steps", type=int, help="training steps")
     show.set_defaults(run=demo.demo)
+    add_evidence(commands.add_parser("evidence", parents=[common], help="measure ICO and DCI against plain dials"))
     add_world(commands.add_parser("world", help="the small world itself"), common)
     return parser
 
@@ -119,6 +120,24 @@ def add_concepts(commands: argparse._SubParsersAction[Parser], common: Parser) -
     bring.add_argument("--out", type=Path, required=True, metavar="FILE")
     bring.add_argument("--rank", dest="file_rank", default="16", metavar="N")
     bring.set_defaults(run=concepts.bring)
+
+
+def add_evidence(parser: argparse.ArgumentParser) -> None:
+    """Options of `evidence`."""
+    parser.set_defaults(run=evidence.evidence)
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="under 20 minutes on two cores (the default)")
+    size.add_argument("--full", action="store_true", help="a night on a CPU, or a GPU")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/evidence"), metavar="DIR", help="goes on with what is there"
+    )
+    parser.add_argument(
+        "--study", default="a,b,c,judge", help="some of a (training), b (inference), c (anatomy), judge"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes; default: as many as cores")
+    parser.add_argument("--concepts", type=int, metavar="N", help="at most so many concepts in each study")
+    parser.add_argument("--seeds", type=int, metavar="N", help="so many seeds in each study")
+    parser.add_argument("--concepts-in", type=Path, metavar="DIR", help="trained concepts, shared between studies")
 
 
 def add_world(parser: argparse.ArgumentParser, common: Parser) -> None:
