@@ -28,6 +28,7 @@ from .ground import Lesson, Shelf, hash_of
 from .protocol import Panel, Training
 
 ROWS_ON_CPU, ROWS_ON_GPU = 8, 64  # pictures in one run
+KEPT_MODELS = 6  # of 28 MB each; cells of one concept follow each other
 ENCODER = "clip_l"
 Numbers = dict[str, Any]
 """What a cell gives, as JSON keeps it."""
@@ -45,6 +46,7 @@ class Bench:
     shelf: Shelf
     device: str = "cpu"
     scales: dict[int, Scale] = field(default_factory=dict)
+    models: dict[str, tuple[TinyModel, Concept]] = field(default_factory=dict)
 
     @cached_property
     def world(self) -> World:
@@ -72,8 +74,13 @@ class Bench:
 
     def tuned(self, concept: int, training: Training, step: int, strength: float = 1.0) -> tuple[TinyModel, Concept]:
         """The model with the concept in place, and the concept."""
-        learned = self.shelf.load(concept, training, step)
-        return apply_concept(self.world.model, learned, strength), learned
+        key = hash_of(concept, asdict(training), step, strength)
+        if key not in self.models:
+            while len(self.models) >= KEPT_MODELS:
+                self.models.pop(next(iter(self.models)))
+            learned = self.shelf.load(concept, training, step)
+            self.models[key] = apply_concept(self.world.model, learned, strength), learned
+        return self.models[key]
 
 
 class Cell(Protocol):

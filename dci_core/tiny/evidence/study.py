@@ -101,9 +101,9 @@ class Work:
 
 
 def still_to_do(plan: Plan, store: Store, shelf: Shelf) -> Work:
-    """The cells without a result, the longest first, and the lessons that they need and that are not there."""
+    """The cells without a result, and the lessons that they need and that are not there."""
     open_cells = [(key, cell) for key, cell in plan.cells().items() if key not in store.results]
-    open_cells.sort(key=lambda pair: -pair[1].cost)
+    open_cells.sort(key=lambda pair: repr(pair[1].lesson))  # so that a worker seldom changes its model
     needed = [lesson for lesson in lessons(cell for _, cell in open_cells) if shelf.missing(lesson)]
     return Work(needed, open_cells, shelf)
 
