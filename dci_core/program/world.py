@@ -21,10 +21,12 @@ def gates(options: Namespace, console: Console) -> int:
         raise BadSettings(
             f"{options.concepts} concepts were asked for", f"0..{len(CONCEPTS)} were expected", "change --concepts"
         )
+    if options.workers < 1:
+        raise BadSettings(f"{options.workers} workers were asked for", "1 or more was expected", "change --workers")
     house = House(options.weights)
     steps = base_gates(house.world, house.judge)
     if options.concepts:
-        steps.append(lambda: concept_gate(house.world, house.judge, CONCEPTS[: options.concepts]))
+        steps.append(lambda: concept_gate(house.world, house.judge, CONCEPTS[: options.concepts], options.workers))
     readings: list[Reading] = []
     with console.bar(len(steps), "gates") as bar:
         for gate in steps:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -81,26 +84,62 @@ class Score:
     has_all: Tensor
 
 
-def score(world: World, judge: Judge, thing: HeldOut, model: TinyModel, concept: Concept, ask: Ask) -> Score:
-    """One prompt drawn plainly and judged."""
-    prompts = Prompts.from_text(model, ask.template.replace("{concept}", concept.phrase))
-    found = verdict(judge, pictures_of(model, world.codec, prompts, SEEDS), scale_for(judge, thing), ask.asked)
+@dataclass(frozen=True)
+class Tried:
+    """One object, learned from each kind of reference set and drawn plainly; each value in 0..1.
+
+    varied     likeness in a place of its references, which show varied places
+    home       the same for references that are all in one place
+    low_prior  share of low-prior pictures with likeness >= 0.7 and all that was asked, from the latter
+    """
+
+    name: str
+    varied: float
+    home: float
+    low_prior: float
+
+
+def score(world: World, judge: Judge, thing: HeldOut, kind: str, phrase: str, model: TinyModel, ask: Ask) -> Score:
+    """One prompt drawn plainly and judged; phrase is what stands for the concept in it."""
+    prompts = Prompts.from_text(model, ask.template.replace("{concept}", phrase))
+    found = verdict(judge, pictures_of(model, world.codec, prompts, SEEDS), scale_for(judge, thing, kind), ask.asked)
     return Score(ask, found.likeness, torch.stack(list(found.asked.values())).all(dim=0))
 
 
-def concept_gate(world: World, judge: Judge, things: Sequence[HeldOut] = CONCEPTS) -> Iterator[Reading]:
-    """Gates 0 and 1 over these objects, each learned from varied places and drawn without DCI."""
-    at_home, both = [], []
-    for thing in things:
-        concept, _ = learn(world, thing, "varied")
-        model = apply_concept(world.model, concept)
-        scores = [score(world, judge, thing, model, concept, ask) for ask in asks_for(thing)]
-        at_home.append(float(scores[0].likeness.mean()))
-        rare = [((s.likeness >= LEAST_LIKENESS) & s.has_all).float().mean() for s in scores if s.ask.is_low_prior]
-        both.append(float(torch.stack(rare).mean()))
-        yield reading("0", f"  {thing.name}: likeness in a place of its references", at_home[-1])
-    good = sum(value >= LEAST_LIKENESS for value in at_home) / len(things)
-    yield reading("0", f"share of {len(things)} concepts with likeness >= 0.7 in such a place", good, 0.75)
-    share = sum(both) / len(things)
-    asked, passed = "0.3 to 0.7", 0.3 <= share <= 0.7
-    yield Reading("1", "low-prior pictures with likeness >= 0.7 and all that was asked", share, asked, passed)
+def scores(world: World, judge: Judge, thing: HeldOut, kind: str, asks: Sequence[Ask]) -> list[Score]:
+    """The object learned from one kind of reference set, and each prompt judged."""
+    concept, _ = learn(world, thing, kind)
+    model = apply_concept(world.model, concept)
+    return [score(world, judge, thing, kind, concept.phrase, model, ask) for ask in asks]
+
+
+def try_thing(world: World, judge: Judge, thing: HeldOut) -> Tried:
+    """The object learned twice, and drawn where it is at home and where no picture of its kind ever was."""
+    at_home, *others = asks_for(thing)  # alone in the home place, which both kinds of reference set hold
+    varied = scores(world, judge, thing, "varied", [at_home])[0]
+    home, *rare = scores(world, judge, thing, "home", [at_home, *(ask for ask in others if ask.is_low_prior)])
+    both = torch.stack([(one.likeness >= LEAST_LIKENESS) & one.has_all for one in rare])
+    return Tried(thing.name, float(varied.likeness.mean()), float(home.likeness.mean()), float(both.float().mean()))
+
+
+def concept_gate(
+    world: World, judge: Judge, things: Sequence[HeldOut] = CONCEPTS, workers: int = 2
+) -> Iterator[Reading]:
+    """Gates 0 and 1 over these objects, drawn without DCI; workers are processes of one thread each."""
+    context = get_context("spawn")
+    tried = list[Tried]()
+    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for one in pool.map(partial(try_thing, world, judge), things):
+            tried.append(one)
+            yield reading("0", f"  {one.name}: likeness in a place of its varied references", one.varied)
+            yield reading("1", f"  {one.name}: likeness at home, all references from there", one.home)
+            yield reading("1", f"  {one.name}: low-prior pictures with all right, references from home", one.low_prior)
+    num = len(tried)
+    good, home = (
+        sum(v >= LEAST_LIKENESS for v in x) / num for x in ([t.varied for t in tried], [t.home for t in tried])
+    )
+    yield reading("0", f"share of {num} concepts with likeness >= 0.7 in such a place", good, 0.75)
+    yield reading("1", f"share of {num} concepts with likeness >= 0.7 at home, references from home", home)
+    share = sum(one.low_prior for one in tried) / num
+    what = "low-prior pictures with likeness >= 0.7 and all that was asked, references from home"
+    yield Reading("1", what, share, "0.3 to 0.7", 0.3 <= share <= 0.7)

@@ -6,15 +6,20 @@ import os
 import socket
 import subprocess
 import sys
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dci_core.schedule import sd_schedule
-from dci_core.tiny.training.loop import Stage, averaged, chance, learning_rate, run_stage
+from dci_core.tiny.training import text
+from dci_core.tiny.training.loop import Stage, averaged, chance, learning_rate, run_stage, steps_done
+from dci_core.tiny.training.run import train
 from dci_core.tiny.training.unet import start_as_identity, timestep_odds
 from dci_core.tiny.unet import UNet
 
@@ -29,7 +34,9 @@ def work():
     torch.manual_seed(0)
     model, data = torch.nn.Linear(4, 3), torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
     loss_of = lambda step, generator: ((model(data[worker()::2]) - 1).square().mean(), {})
-    list(run_stage("toy", model, loss_of, Stage(steps=4, minutes=5, lr=1e-2, warm_up=2), Path(sys.argv[3])))
+    minutes = 5 if len(sys.argv) < 5 else [0, 99][worker()]
+    stage = Stage(steps=4, minutes=minutes, lr=1e-2, warm_up=2, save_every=2)
+    list(run_stage("toy", model, loss_of, stage, Path(sys.argv[3])))
 
 together(int(sys.argv[1]), 2, int(sys.argv[2]), work)
 """
@@ -88,15 +95,46 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
     assert falling == sorted(falling, reverse=True)
 
 
-def test_two_workers_train_as_one_with_both_batches(tmp_path: Path) -> None:
+def train_by_two(folder: Path, *more: str) -> list[int]:
+    """Runs TWO_WORKERS; the exit status of each."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     there = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    words = [[sys.executable, "-c", TWO_WORKERS, str(rank), port, str(folder), *more] for rank in range(2)]
+    running = [subprocess.Popen(line, env=there, cwd=folder.parent) for line in words]
+    return [process.wait(timeout=120) for process in running]
+
+
+def test_workers_stop_together_by_the_first_one_s_clock(tmp_path: Path) -> None:
     folder = tmp_path / "two"
-    words = [[sys.executable, "-c", TWO_WORKERS, str(rank), port, str(folder)] for rank in range(2)]
-    running = [subprocess.Popen(line, env=there, cwd=tmp_path) for line in words]
-    assert [process.wait() for process in running] == [0, 0]
+    assert train_by_two(folder, "the first has no time, the second plenty") == [0, 0]
+    assert steps_done("toy", folder) == 2
+
+
+def test_a_stage_stopped_by_its_time_ships_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"step": 3}, tmp_path / "text.pt")
+    monkeypatch.setattr(text, "train", lambda cache, pictures, stage: nn.Linear(2, 2))
+    options = Namespace(stage="text", cache=tmp_path, out=tmp_path, pictures=1, steps=4, minutes=None, begin_from=None)
+    train(options)
+    assert not (tmp_path / "text.safetensors").exists()
+    options.steps = 3
+    train(options)
+    assert (tmp_path / "text.safetensors").exists()
+
+
+def test_a_stage_may_begin_from_the_part_that_ships(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    begun = {"weight": torch.full((2, 2), 7.0), "bias": torch.full((2,), 5.0)}
+    save_file(begun, tmp_path / "part.safetensors")
+    stage = replace(STAGE, begin_from=tmp_path / "part.safetensors", steps=0)
+    list(run_stage("toy", model, lambda step, generator: (torch.zeros(()), {}), stage, tmp_path, shipped=model[0]))
+    assert torch.equal(model[0].weight, begun["weight"]) and not torch.equal(model[1].weight, begun["weight"])
+
+
+def test_two_workers_train_as_one_with_both_batches(tmp_path: Path) -> None:
+    folder = tmp_path / "two"
+    assert train_by_two(folder) == [0, 0]
 
     torch.manual_seed(0)
     model, data = nn.Linear(4, 3), torch.randn(8, 4, generator=torch.Generator().manual_seed(1))

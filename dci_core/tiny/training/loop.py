@@ -86,10 +86,12 @@ def run_stage(
     loss_of: Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]],
     stage: Stage,
     folder: Path,
+    shipped: nn.Module | None = None,
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Trains model in place, yielding (step, figures); continues from folder/name.pt where there is one.
 
     loss_of(step, generator) must draw all its chance from the generator, so that a resumed run is the straight one.
+    shipped is the part of the model that stage.begin_from holds; None: all of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file, start = folder / f"{name}.pt", time.monotonic()
@@ -98,7 +100,7 @@ def run_stage(
         parameters, lr=stage.lr, weight_decay=stage.weight_decay, betas=(0.9, 0.99), fused=True
     )
     if stage.begin_from is not None:
-        model.load_state_dict({key: value.float() for key, value in load_file(stage.begin_from).items()})
+        (shipped or model).load_state_dict({key: value.float() for key, value in load_file(stage.begin_from).items()})
     average = {key: value.detach().clone() for key, value in model.state_dict().items()}
     step = 0
     if file.exists():
@@ -129,10 +131,18 @@ def run_stage(
             follow(average, model.state_dict(), min(stage.average, (1 + step) / (10 + step)))
         if step % stage.save_every == 0:
             save()
-            if time.monotonic() - start > 60 * stage.minutes:
+            if is_late(start, stage):
                 return
         yield step, {"loss": float(loss.detach())} | figures
     save()
+
+
+def is_late(start: float, stage: Stage) -> bool:
+    """Whether the run's time is over, by the first worker's clock: all of them must stop at the same step."""
+    late = torch.tensor(time.monotonic() - start > 60 * stage.minutes)
+    if distributed.is_initialized():
+        distributed.broadcast(late, src=0)
+    return bool(late)
 
 
 def follow(average: dict[str, Tensor], values: dict[str, Tensor], keep: float) -> None:
@@ -145,6 +155,11 @@ def averaged(name: str, folder: Path) -> dict[str, Tensor]:
     """The moving average of a stage's weights."""
     saved: dict[str, Tensor] = torch.load(folder / f"{name}.pt", weights_only=True)["average"]
     return saved
+
+
+def steps_done(name: str, folder: Path) -> int:
+    """How many steps of a stage its checkpoint has behind it."""
+    return int(torch.load(folder / f"{name}.pt", weights_only=True)["step"])
 
 
 def report(name: str, steps: Iterator[tuple[int, dict[str, float]]], total: int, every: int = 50) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch.multiprocessing.spawn import spawn
 
-from .loop import together, worker
+from .loop import steps_done, together, worker
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -43,6 +45,10 @@ def train(options: argparse.Namespace) -> None:
     asked = {"steps": options.steps, "minutes": options.minutes, "begin_from": options.begin_from}
     settings = replace(stage.STAGE, **{name: value for name, value in asked.items() if value is not None})
     part = stage.train(options.cache, options.pictures, settings)
+    done = steps_done(options.stage, options.cache)
+    if done < settings.steps:
+        log.info("%s stopped at step %d of %d; the same command goes on", options.stage, done, settings.steps)
+        return
     weights = {k: v.half().contiguous() for k, v in part.state_dict().items()}
     if worker() == 0:
         save_file(weights, options.out / f"{options.stage}.safetensors")

@@ -101,6 +101,6 @@ def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> TextEncode
                 right.append((guess.argmax(-1) == answer).float().mean())
         return torch.stack(losses).mean(), {"right": float(torch.stack(right).mean())}
 
-    report("text", run_stage("text", task, loss_of, stage, folder), stage.steps)
+    report("text", run_stage("text", task, loss_of, stage, folder, shipped=task.encoder), stage.steps)
     task.load_state_dict(averaged("text", folder))
     return task.encoder.eval()
