@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -67,13 +67,14 @@ def work(bench: Bench, jobs: Sequence[Job], workers: int) -> Iterator[tuple[int,
                 raise found.back()
             yield waiting[done], found
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
         stop_all(pool)
 
 
 def stop_all(pool: ProcessPoolExecutor) -> None:
     """Ends workers that are still at something nobody waits for; what they would have written is whole or not there."""
-    for process in list((getattr(pool, "_processes", None) or {}).values()):
+    processes = list((getattr(pool, "_processes", None) or {}).values())  # shutdown forgets them
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
         process.terminate()
 
 
@@ -101,6 +102,3 @@ def play_here(job: Job) -> Numbers | Failed:
         return play(_bench, job)
     except PackError as error:
         return Failed(type(error).__name__, error.came, error.expected, error.do)
-
-
-Tell = Callable[[int], None]

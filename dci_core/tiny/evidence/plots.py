@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .plot_style import COLOURS, DIALS, FAINT, MARKS, dots, finish, name_of, points_of
+from .statistics import frontier
 
 Summary = Mapping[str, Any]
 SHARE = 0.95
@@ -46,14 +47,14 @@ def frontier_plot(summary: Summary) -> Figure:
 
 
 def frontier_panel(axes: Axes, settings: Summary, title: str) -> None:
-    """One set of prompts."""
+    """One set of prompts: every setting as a mark, those of the frontier joined."""
     plain = settings["plain"]["plain"]
     at = (plain["likeness"]["value"], plain["following"]["value"])
     for dial in DIALS:
-        points = sorted([*points_of(settings[dial]), at])
-        axes.plot(
-            *zip(*points, strict=True), marker=MARKS[dial], color=COLOURS[dial], label=name_of(dial), lw=1.4, ms=6
-        )
+        points = [*points_of(settings[dial]), at]
+        axes.plot(*zip(*points, strict=True), MARKS[dial], color=COLOURS[dial], ms=7, alpha=0.55)
+        edge = zip(*frontier(points), strict=True)
+        axes.plot(*edge, marker=MARKS[dial], color=COLOURS[dial], label=name_of(dial), lw=1.8, ms=7)
     axes.plot(*at, marker="*", color="black", ms=15, ls="none", label="plain sampling", zorder=5)
     axes.axvline(SHARE * at[0], color=FAINT, ls=":", lw=1.2)
     axes.annotate(
@@ -66,13 +67,14 @@ def frontier_panel(axes: Axes, settings: Summary, title: str) -> None:
         color=FAINT,
     )
     axes.set(xlabel="likeness", ylabel="prompt-following", title=title)
+    axes.margins(0.08)
     finish(axes)
 
 
 def reach_plot(summary: Summary) -> Figure:
     """Hypervolume and prompt-following at 95% of plain likeness, with intervals."""
     figure = Figure(figsize=(11, 5.6), layout="constrained")
-    panels = figure.subplots(2, 2, sharey=True)
+    panels = figure.subplots(2, 2, sharey=True, sharex="col")
     parts = (("All prompts", summary), ("Low-prior prompts", summary["low_prior"]))
     numbers = (
         ("hypervolume", "hypervolume of the frontier"),
@@ -82,7 +84,7 @@ def reach_plot(summary: Summary) -> Figure:
         for axes, (name, words) in zip(row, numbers, strict=True):
             found = {name_of(dial): part[name][dial] for dial in DIALS}
             dots(axes, found, [COLOURS[dial] for dial in DIALS])
-            axes.set(title=title, xlabel=words)
+            axes.set_title(f"{title}: {words}", fontsize=10)
     return figure
 
 
@@ -171,7 +173,7 @@ def anatomy_plot(summary: Summary) -> Figure:
         )
         for axes, name in zip(panels[:, 0], part, strict=True):
             group_panel(axes, name, summary["anatomy"][name], summary["anatomy"]["plain"]["plain"])
-        panels[-1, 0].set_xlabel("black: likeness; blue: prompt-following; dotted: plain sampling")
+    figure.suptitle("black: likeness; blue: prompt-following; dotted: plain sampling", fontsize=10)
     return figure
 
 
@@ -212,7 +214,7 @@ def guidance_plot(summary: Summary) -> Figure:
                     label=f"predicted, CFG {one['cfg']:g}",
                 )
         panels[0, column].set(title=f"{count} steps", ylim=(-1.05, 1.05))
-        panels[1, column].set(xlabel="steps of DDIM inside a window of 0.5", yscale="log", ylim=(1e-3, 1e2))
+        panels[1, column].set(xlabel="steps of DDIM inside a window of 0.5", yscale="log", ylim=(1e-3, 3e2))
         finish(panels[0, column])
         finish(panels[1, column])
     panels[0, 0].set_ylabel("correlation of the two latents")
