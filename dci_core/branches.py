@@ -14,7 +14,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .dbim import BranchRows, DbimSettings
+from .attention_maps import BranchRows
+from .dbim import DbimSettings
 from .errors import BadSettings
 from .families import Family
 from .indices import indices_on
@@ -55,6 +56,9 @@ class DciSettings:
     region        [h w] or [b h w] in 0..1, where in the picture it acts; None: everywhere
     fixed_weight  a control: this share for the concept everywhere, in 0..1, instead of the attention maps
     inverts_noun  a control: the auxiliary map inverted, as in the newest released state
+    one_auxiliary   one auxiliary picture serves the whole batch (`separate` alone); each picture's auxiliary then saw
+                    the first one's noise
+    auxiliary_seed  of the auxiliary noise of every picture; None: derived from each picture's own
     """
 
     window: float = 0.3  # released code's default
@@ -65,6 +69,8 @@ class DciSettings:
     region: Tensor | None = field(default=None, compare=False)
     fixed_weight: float | None = None
     inverts_noun: bool = False
+    one_auxiliary: bool = False
+    auxiliary_seed: int | None = None
 
     def is_off(self, family: Family) -> bool:
         """Whether nothing is to be installed: a closed window, or no layer with a share."""
@@ -74,6 +80,12 @@ class DciSettings:
         """What the attention rule needs for this family; raises BadSettings and BadLayers."""
         check_choice("guidance", self.guidance, GUIDANCE)
         check_choice("gain", self.gain, GAINS)
+        if self.one_auxiliary and self.guidance != "separate":
+            raise BadSettings(
+                f"one auxiliary for the batch came with guidance {self.guidance!r}",
+                "`separate` is expected: in the others every auxiliary depends on its own picture",
+                "choose `separate`, or give each picture its auxiliary",
+            )
         if not math.isfinite(self.strength):
             raise BadSettings(f"the strength is {self.strength}", "a number is expected", "use about -2 to 2")
         if self.fixed_weight is not None and not 0 <= self.fixed_weight <= 1:
@@ -89,6 +101,12 @@ class DciSettings:
             inverts_noun=self.inverts_noun,
         )
 
+    def auxiliary_seeds(self, seeds: Sequence[int]) -> list[int]:
+        """Seeds of the auxiliary noise, one for each picture's."""
+        if self.auxiliary_seed is not None:
+            return [self.auxiliary_seed] * len(seeds)
+        return [auxiliary_seed(seeds[0] if self.one_auxiliary else seed) for seed in seeds]
+
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raises BadSettings where the value is not among the choices."""
@@ -103,7 +121,7 @@ class RowPlan:
     num_rows  rows of the whole batch
     runs      those that the model computes, rising
     branches  the concept and auxiliary rows that DBIM joins, counted among those that run; empty when it does not act
-    borrows   (row, from): auxiliary unconditional rows that shared guidance takes from the concept's
+    borrows   (row, from): auxiliary rows that take the estimate of noise of another row instead of running
     """
 
     num_rows: int
@@ -120,8 +138,8 @@ class RowPlan:
 
         x   [(chunk b branch) c h w], the whole batch's noisy latents
         x0  [rows c h w], what the model gave for `take(x)`
-        A row that did not run returns its input; a borrowed one is x0 of the concept latent, moved by y - x, since both
-        have the same estimate of noise.
+        A row that did not run returns its input; a borrowed one is x0 of the other latent, moved by y - x, since both
+        have the same estimate of noise. Where both latents are the same, so are the bits.
         """
         if len(self.runs) == self.num_rows:
             return x0
@@ -133,12 +151,15 @@ class RowPlan:
         return full.index_copy(0, rows, moved)
 
 
-def plan_rows(is_cond: Sequence[bool], num_pictures: int, *, acts: bool, guidance: Guidance) -> RowPlan:
+def plan_rows(
+    is_cond: Sequence[bool], num_pictures: int, *, acts: bool, guidance: Guidance, one_auxiliary: bool = False
+) -> RowPlan:
     """The row plan of one model call on paired latents.
 
-    is_cond       for each chunk of the batch whether it is conditional; one without the prompt is not
-    num_pictures  b
-    acts          whether the window is open
+    is_cond        for each chunk of the batch whether it is conditional; one without the prompt is not
+    num_pictures   b
+    acts           whether the window is open
+    one_auxiliary  the first picture's auxiliary row runs for all, whose latents must be the same
     """
     runs: list[int] = []
     borrows: list[tuple[int, int]] = []
@@ -146,16 +167,18 @@ def plan_rows(is_cond: Sequence[bool], num_pictures: int, *, acts: bool, guidanc
     auxiliary: list[int] = []
     for pair_index in range(len(is_cond) * num_pictures):
         row, other = 2 * pair_index, 2 * pair_index + 1
+        first = other - 2 * (pair_index % num_pictures) if one_auxiliary else other
+        source = row if guidance == "shared" and not is_cond[pair_index // num_pictures] else first
         runs.append(row)
         if not acts:
             continue
+        if source == other:
+            runs.append(other)
+        else:
+            borrows.append((other, source))
         if is_cond[pair_index // num_pictures]:
-            concept.append(len(runs) - 1)
-            auxiliary.append(len(runs))
-        elif guidance == "shared":
-            borrows.append((other, row))
-            continue
-        runs.append(other)
+            concept.append(runs.index(row))
+            auxiliary.append(runs.index(source))
     branches = BranchRows(tuple(concept), tuple(auxiliary))
     return RowPlan(2 * num_pictures * len(is_cond), tuple(runs), branches, tuple(borrows))
 

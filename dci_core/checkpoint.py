@@ -105,9 +105,10 @@ def _fill(path: Path, state: TrainState, tensors: Mapping[str, Tensor]) -> None:
         for name, parameter in named.items():
             parameter.copy_(tensors[f"learned.{name}"])
             moments = {m: tensors[f"adam.{name}.{m}"] for m in MOMENTS if f"adam.{name}.{m}" in tensors}
-            if moments:  # AdamW counts steps on the CPU
+            if moments:  # AdamW counts steps on the CPU, the fused one where the parameter is
+                counter = parameter.device if state.optimiser.defaults["fused"] else torch.device("cpu")
                 state.optimiser.state[parameter] = {
-                    m: x if m == "step" else x.to(parameter.device) for m, x in moments.items()
+                    m: x.to(counter if m == "step" else parameter.device) for m, x in moments.items()
                 }
 
 

@@ -16,25 +16,20 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .attention import AttentionCall, AttentionRule
+from .attention_maps import TOKEN_SHARPNESS, AuxiliaryView, kept_views, live_views
+from .attention_maps import BranchRows as BranchRows  # part of what this module offers
+from .attention_maps import attention_probabilities as attention_probabilities
 from .errors import BadModel
-from .indices import indices_on
+from .indices import indices_on, picker
 from .layers import LayerId
-from .tokens import PairTokens, TokenSet
+from .tokens import PairTokens
 
-TOKEN_SHARPNESS = 10.0  # released code: softmax over the words of 10 * attention
 SPATIAL_SHARPNESS = 10.0  # released code: softmax over the image tokens of 10 * map
+MOST_HALVINGS = 3  # of a latent on its way to any cross-attention, in every family
 GAIN = 500.0  # released code: each map sums to 500 over the image tokens
 
 ObserveWeights = Callable[[LayerId, Tensor, tuple[int, int]], None]
 """Receives (layer, weights [b heads n], grid) of each integrated layer."""
-
-
-@dataclass(frozen=True)
-class BranchRows:
-    """Rows of an attention batch, paired in order: auxiliary[i] stands in for concept[i]."""
-
-    concept: tuple[int, ...]
-    auxiliary: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -72,28 +67,6 @@ class DbimSettings:
         return self.gain * num_tokens / self.reference_tokens[layer]
 
 
-def attention_probabilities(q: Tensor, k: Tensor, heads: int) -> Tensor:
-    """Ordinary attention's probabilities, [rows heads n t], at least in float32.
-
-    q  [rows n (heads d)]
-    k  [rows t (heads d)]
-    """
-    wide = torch.promote_types(q.dtype, torch.float32)
-    q, k = (rearrange(x.to(wide), "rows n (heads d) -> rows heads n d", heads=heads) for x in (q, k))
-    with torch.autocast(q.device.type, enabled=False):  # autocast would narrow the product again
-        return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(dim=-1)
-
-
-def token_mass(probabilities: Tensor, real: Tensor, span: Tensor, sharpness: float = TOKEN_SHARPNESS) -> Tensor:
-    """Share of attention that falls on the span, [b heads n], in 0..1.
-
-    probabilities  [b heads n t]; their softmax over the real words is taken once more (of probabilities, not logits)
-    real           [words] slots of the prompt's words among t
-    span           [..] which of those words are looked for
-    """
-    return (sharpness * probabilities.index_select(-1, real)).softmax(dim=-1).index_select(-1, span).sum(dim=-1)
-
-
 def branch_weights(
     concept_map: Tensor,
     auxiliary_map: Tensor,
@@ -112,7 +85,7 @@ def branch_weights(
     """
     concept = (sharpness * concept_map).softmax(dim=-1)
     auxiliary = (sharpness * auxiliary_map).softmax(dim=-1)
-    return (gain * (concept - strength * auxiliary)).sigmoid()
+    return (gain * torch.sub(concept, auxiliary, alpha=strength)).sigmoid()
 
 
 def integrate(concept: Tensor, auxiliary: Tensor, weights: Tensor, share: float | Tensor = 1.0) -> Tensor:
@@ -124,8 +97,9 @@ def integrate(concept: Tensor, auxiliary: Tensor, weights: Tensor, share: float 
     """
     wide = torch.promote_types(concept.dtype, torch.float32)
     split = partial(rearrange, pattern="b n (heads d) -> b n heads d", heads=weights.shape[1])
-    moved = rearrange((share * (1 - weights)).to(wide), "b heads n -> b n heads 1")
-    mixed = torch.lerp(split(concept.to(wide)), split(auxiliary.to(wide)), moved)
+    stays = (weights if isinstance(share, float) and share == 1 else 1 - share * (1 - weights)).to(wide)
+    stays = rearrange(stays, "b heads n -> b n heads 1")
+    mixed = torch.lerp(split(auxiliary.to(wide)), split(concept.to(wide)), stays)
     return rearrange(mixed, "b n heads d -> b n (heads d)").to(concept.dtype)
 
 
@@ -135,57 +109,68 @@ def region_on(region: Tensor, grid: tuple[int, int]) -> Tensor:
     return rearrange(interpolate(planes, size=grid, mode="area"), "b 1 h w -> b 1 (h w)")
 
 
+def grids_of(size: tuple[int, int] | None) -> list[tuple[int, int]]:
+    """Grids of a U-Net's layers over latents of that (height, width): halved, rounded up, each time."""
+    return [] if size is None else [(-(-size[0] // 2**i), -(-size[1] // 2**i)) for i in range(MOST_HALVINGS + 1)]
+
+
 def dbim_rule(
     settings: DbimSettings,
     rows: BranchRows,
     tokens: PairTokens,
     device: torch.device,
     observe: ObserveWeights | None = None,
+    kept: Mapping[LayerId, AuxiliaryView] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> AttentionRule:
     """A rule that integrates the auxiliary rows into the concept rows; every other row stays bit for bit.
 
     device   where the calls will be; all indices are put there now, so that the rule itself can be compiled
     observe  sees the weights of each integrated layer; nothing is spent when it is None
+    kept     the auxiliary branch as an earlier call left it, per layer; `rows.auxiliary` then counts its rows
+    size     (height, width) of the latents: a region is resized for the layers now rather than in each of them
     """
-    concept, auxiliary = indices_on(rows.concept, device), indices_on(rows.auxiliary, device)
-    concept_map = span_map(tokens.concept, settings.token_sharpness, device)
-    noun_map = span_map(tokens.auxiliary, settings.token_sharpness, device)
+    if not rows.concept:
+        return AttentionCall.plain
+    concept = picker(rows.concept, device)
+    places = indices_on(rows.concept, device)
+    sharpness = settings.token_sharpness
+    views = (
+        live_views(rows, tokens, sharpness, device)
+        if kept is None
+        else kept_views(kept, rows, tokens, sharpness, device)
+    )
+    region = None if settings.region is None else settings.region.to(device)
+    masks = {} if region is None else {grid: region_on(region, grid) for grid in grids_of(size)}
 
-    def weigh(call: AttentionCall) -> Tensor:
-        if settings.fixed_weight is not None:
-            wide = torch.promote_types(call.q.dtype, torch.float32)
-            shape = (len(rows.concept), call.heads, call.q.shape[1])
-            return torch.full(shape, settings.fixed_weight, dtype=wide, device=device)
-        noun = noun_map(call, auxiliary)
-        return branch_weights(
-            concept_map(call, concept),
-            noun if settings.inverts_noun else 1 - noun,
-            settings.strength,
-            gain=settings.gain_at(call.layer, call.q.shape[1]),
-            sharpness=settings.spatial_sharpness,
-        )
+    def where(share: float, grid: tuple[int, int]) -> float | Tensor:
+        if region is None:
+            return share
+        return share * (masks[grid] if grid in masks else region_on(region, grid))
 
     def rule(call: AttentionCall) -> Tensor:
         out = call.plain()
         share = settings.shares.get(call.layer, 0.0)
-        if share == 0 or not rows.concept:
+        if share == 0:
             return out
-        weights = weigh(call)
+        mass, other = views(call, out)
+        weights = weigh(settings, call, mass, other.noun)
         if observe is not None:
             observe(call.layer, weights, call.grid)
-        where = share if settings.region is None else share * region_on(settings.region.to(weights), call.grid)
-        mixed = integrate(out.index_select(0, concept), out.index_select(0, auxiliary), weights, where)
-        return out.index_copy(0, concept, mixed)
+        mixed = integrate(concept(out, 0), other.out, weights, where(share, call.grid))
+        return out.index_copy(0, places, mixed)
 
     return rule
 
 
-def span_map(tokens: TokenSet, sharpness: float, device: torch.device) -> Callable[[AttentionCall, Tensor], Tensor]:
-    """A function (call, rows) -> share of attention that falls on the span in those rows, [b heads n]."""
-    real, span = indices_on(tokens.real, device), indices_on(tokens.span_in_real, device)
-
-    def measure(call: AttentionCall, rows: Tensor) -> Tensor:
-        q, k = call.q.index_select(0, rows), call.k.index_select(0, rows)
-        return token_mass(attention_probabilities(q, k[:, : tokens.length], call.heads), real, span, sharpness)
-
-    return measure
+def weigh(settings: DbimSettings, call: AttentionCall, mass: Tensor, noun: Tensor) -> Tensor:
+    """Share of the concept branch, [b heads n], from the attention on its span and on the auxiliary noun."""
+    if settings.fixed_weight is not None:
+        return torch.full_like(mass, settings.fixed_weight)
+    return branch_weights(
+        mass,
+        noun if settings.inverts_noun else 1 - noun,
+        settings.strength,
+        gain=settings.gain_at(call.layer, call.q.shape[1]),
+        sharpness=settings.spatial_sharpness,
+    )

@@ -93,16 +93,17 @@ class _Work:
         passes = self.settings.accumulation
         losses: list[float] = []
         priors: list[float] = []
-        sums = [torch.zeros_like(p) for p in self.parameters]
+        sums: list[Tensor | None] = [None] * len(self.parameters)
         with torch.inference_mode(False), torch.enable_grad():
             for index in range(passes):
-                loss, prior = self._losses(index)
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
+                    loss, prior = self._losses(index)
                 total = loss if prior is None else loss + self.settings.prior_weight * prior
                 losses.append(loss.item())
                 priors += [] if prior is None else [prior.item()]
                 self._check(losses[-1] + sum(priors))
                 grads = torch.autograd.grad(total / passes, self.parameters, allow_unused=True)
-                sums = [s if g is None else s + g for s, g in zip(sums, grads, strict=True)]
+                sums = [added(s, g) for s, g in zip(sums, grads, strict=True)]
             rate = self._update(sums)
         self.state.step += 1
         self.state.losses.append(sum(losses) / passes)
@@ -152,11 +153,11 @@ class _Work:
         sigma, noise = self.sigmas[draw.timesteps], draw.noise.to(self.device)
         return clean + sigma[:, None, None, None] * noise, sigma, noise
 
-    def _update(self, gradients: list[Tensor]) -> float:
+    def _update(self, gradients: list[Tensor | None]) -> float:
         """The optimiser's step; returns its learning rate."""
         optimiser = self.state.optimiser
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = torch.zeros_like(parameter) if gradient is None else gradient
         longest = self.settings.clip_norm or math.inf
         self._check(torch.nn.utils.clip_grad_norm_(self.parameters, longest).item())
         rate = rate_at(self.state.step, self.settings)
@@ -174,3 +175,10 @@ class _Work:
                 "a finite number was expected",
                 "lower the learning rate; the concept as it was before this step can still be saved",
             )
+
+
+def added(total: Tensor | None, gradient: Tensor | None) -> Tensor | None:
+    """The sum of both, in the first's memory; the gradient itself where there is no sum yet."""
+    if total is None or gradient is None:
+        return gradient if total is None else total
+    return total.add_(gradient)

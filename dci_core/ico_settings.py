@@ -44,6 +44,7 @@ class IcoSettings:
     prior              "teacher": the untrained model's answer to the noun alone; "pictures": class pictures; "none"
     flip_probability   chance of the mirrored picture
     timestep_range     first and last training timestep drawn, uniformly, both included
+    bf16               the passes of the model in bfloat16 where torch allows; what is learned stays float32
     """
 
     steps: int = 900
@@ -68,6 +69,7 @@ class IcoSettings:
     flip_probability: float = 0.5
     timestep_range: tuple[int, int] = (0, TRAINING_STEPS - 1)
     seed: int = 23
+    bf16: bool = False
 
     @property
     def rate(self) -> float:

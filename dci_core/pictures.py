@@ -47,6 +47,11 @@ def load_pictures(folder: Path, size: int) -> list[Picture]:
     Raises BadPicture for an empty folder and for the first picture that cannot be used; SpanNotFound for a caption
     without `{concept}`. Files that are no pictures are left alone.
     """
+    return [_load(path, size) for path in picture_files(folder, "put 4 to 20 pictures of one thing into it")]
+
+
+def picture_files(folder: Path, do: str) -> list[Path]:
+    """The folder's pictures, sorted by name, masks left out; raises BadPicture, which says what to `do`, for none."""
     try:
         files = sorted(path for path in folder.iterdir() if path.is_file())
     except OSError as error:
@@ -60,9 +65,19 @@ def load_pictures(folder: Path, size: int) -> list[Picture]:
         raise BadPicture(
             f'the folder "{folder.name}" holds no picture',
             "PNG, JPG, WebP, BMP, GIF or TIFF files were expected",
-            "put 4 to 20 pictures of one thing into it",
+            do,
         )
-    return [_load(path, size) for path in found]
+    return found
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """The file's picture, whatever its shape, as `as_rgb` gives it; raises BadPicture."""
+    return as_rgb(open_image(path), path.name)
+
+
+def as_rgb(image: Source, name: str = "picture") -> Image.Image:
+    """The picture upright and whole, transparency laid on white; raises BadPicture."""
+    return _to_rgb(_upright(image, name), name)
 
 
 def make_picture(

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .branches import DciSettings, NoiseStream, auxiliary_seed, pair, start_noise, unpair
+from .branches import DciSettings, NoiseStream, pair, start_noise, unpair
 from .dci import WeightMap, dual_guided, guided, swapped_guided
 from .errors import BadSettings
 from .families import find_family
 from .model import Model
 from .prompts import Prompts
+from .replay import Replay
 from .samplers import Denoiser, DrawNoise, OnStep, Step, find_sampler
 from .schedule import SAME_SIGMA, is_open, sd_schedule, spaced_sigmas, window_threshold
 from .stability import shared_warning, window_warning
@@ -78,7 +79,7 @@ class Run:
     def dual(self, denoise: Denoiser, settings: DciSettings, threshold: float) -> tuple[Tensor, Tensor | None]:
         """(latents, the auxiliary branch's last x0), both [b c h w]; concept rows get the noise that `single` gives."""
         concept = NoiseStream(self.seeds, self.shape)
-        auxiliary = NoiseStream([auxiliary_seed(seed) for seed in self.seeds], self.shape)
+        auxiliary = NoiseStream(settings.auxiliary_seeds(self.seeds), self.shape)
         acted: list[Tensor] = []
 
         def noise(sigma: float) -> Tensor:
@@ -94,7 +95,10 @@ class Run:
                 self.on_step(replace(step, x=unpair(step.x)[0], x0=x0))
 
         first = start_noise(concept.draw().to(self.like), auxiliary.draw().to(self.like), settings.guidance)
-        x = self.noised(first, None if self.start is None else pair(self.start, self.start))
+        other = (
+            self.start[:1].expand_as(self.start) if self.start is not None and settings.one_auxiliary else self.start
+        )
+        x = self.noised(first, None if self.start is None or other is None else pair(self.start, other))
         x = self.steps(denoise, x, noise, on_step)
         return unpair(x)[0], acted[0] if acted else None
 
@@ -147,6 +151,7 @@ def sample_latents(
     sigmas: Sequence[float] | None = None,
     start: Tensor | None = None,
     on_step: OnStep | None = None,
+    replay: Replay | None = None,
 ) -> Sampled:
     """Latents of one prompt at several seeds; plain sampling, bit for bit, where dci is None or off.
 
@@ -154,6 +159,8 @@ def sample_latents(
     sigmas   falling noise levels in place of the settings' spacing (its tail, to start from given latents)
     start    [b c h w] latents to start from
     on_step  called after each step with the concept branch's latents
+    replay   keeps the auxiliary branch's work for later runs that ask for the same; not in `shared` guidance, where the
+             auxiliary depends on the concept
     """
     settings = settings or SampleSettings()
     run = make_run(model, prompts, seeds=seeds, settings=settings, sigmas=sigmas, start=start, on_step=on_step)
@@ -162,7 +169,7 @@ def sample_latents(
     threshold = window_threshold(dci.window, sd_schedule().sigma)
     warnings = run_warnings(run, dci, threshold)
     record: list[WeightMap] | None = [] if records_weights else None
-    denoise = dual_guided(model, prompts, settings.cfg, dci, record)
+    denoise = dual_guided(model, prompts, settings.cfg, dci, record, replay)
     concept, auxiliary = run.dual(denoise, dci, threshold)
     return Sampled(concept, auxiliary, tuple(record or ()), warnings)
 

@@ -19,6 +19,8 @@ from .model import Model
 from .tokens import PLACEHOLDER
 from .training_data import TrainingData
 
+FUSED_DEVICES = ("cpu", "cuda")  # where every torch from 2.4 has AdamW as one kernel
+
 
 class Learned(nn.Module):
     """All trained parameters: `text` (modifier tokens, contexts) and `deltas` (keys and values)."""
@@ -86,13 +88,17 @@ def family_widths(name: str) -> Widths:
 
 
 def make_optimiser(learned: Learned, settings: IcoSettings) -> torch.optim.AdamW:
-    """AdamW with two groups: contexts train `context_factor` times faster than all else."""
+    """AdamW with two groups: contexts train `context_factor` times faster than all else; one kernel where there is one.
+
+    Nothing but the learned parameters is in it: the model's own weights have no gradient and no moments.
+    """
     contexts = [*learned.text.prefix.values(), *learned.text.suffix.values()]
     others = [*learned.text.tokens.values(), *learned.deltas.parameters()]
     groups = [{"params": others, "factor": 1.0}]
     if contexts:
         groups.append({"params": contexts, "factor": settings.context_factor})
-    return torch.optim.AdamW(groups, lr=settings.rate, weight_decay=settings.weight_decay)
+    is_fused = all(p.device.type in FUSED_DEVICES for p in learned.parameters())
+    return torch.optim.AdamW(groups, lr=settings.rate, weight_decay=settings.weight_decay, fused=is_fused or None)
 
 
 def generator_for(seed: int, *place: object) -> torch.Generator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import concept_nodes, preview_nodes, sample_nodes, tiny_nodes, train_nodes
+from . import concept_nodes, preview_nodes, sample_nodes, score_nodes, sweep_nodes, tiny_nodes, train_nodes
 
 NODES: list[type[io.ComfyNode]] = [
     *train_nodes.NODES,
@@ -12,6 +12,8 @@ NODES: list[type[io.ComfyNode]] = [
     *sample_nodes.NODES,
     *preview_nodes.NODES,
     *tiny_nodes.NODES,
+    *score_nodes.NODES,
+    *sweep_nodes.NODES,
 ]
 
 

@@ -79,8 +79,7 @@ class ICOSaveConcept(io.ComfyNode):
 
     @classmethod
     def execute(cls, concept: Any, filename: str) -> io.NodeOutput:
-        path = folders.new_path(filename)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = folders.prepared(folders.new_path(filename))
         save_concept(concept, path)
         return io.NodeOutput(path.name)
 
@@ -106,15 +105,16 @@ class ICOExportConcept(io.ComfyNode):
                     tooltip="Size of the LoRA; larger loses less, 16 is plenty.",
                 ),
             ],
-            outputs=[io.String.Output("lora"), io.String.Output("embedding")],
+            outputs=[
+                io.String.Output("lora", display_name="lora"),
+                io.String.Output("embedding", display_name="embedding"),
+            ],
         )
 
     @classmethod
     def execute(cls, concept: Any, filename: str, rank: int) -> io.NodeOutput:
-        lora = folders.new_path(filename, folders.lora_folder())
-        embedding = folders.new_path(filename, folders.embedding_folder())
-        for path in (lora, embedding):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        places = (folders.lora_folder(), folders.embedding_folder())
+        lora, embedding = (folders.prepared(folders.new_path(filename, place)) for place in places)
         export_lora(concept, lora, rank=rank)
         export_embedding(concept, embedding)
         return io.NodeOutput(lora.name, embedding.name)

@@ -67,6 +67,36 @@ def dci_inputs() -> list[Any]:
             advanced=True,
             tooltip="Which branch a ControlNet in the prompt acts on.",
         ),
+        widget(
+            io.Boolean,
+            "one_auxiliary",
+            default=False,
+            optional=True,
+            advanced=True,
+            tooltip="Separate guidance alone: one auxiliary picture serves the whole batch, which is cheaper. Each "
+            "picture's auxiliary then saw the noise of the first.",
+        ),
+        widget(
+            io.Int,
+            "auxiliary_seed",
+            default=-1,
+            min=-1,
+            max=2**63 - 1,
+            optional=True,
+            advanced=True,
+            tooltip="Seed of the auxiliary branch's noise; -1 derives it from the sampler's seed. Fixed, one auxiliary "
+            "picture can serve many seeds. Not used by aligned guidance at the start.",
+        ),
+        widget(
+            io.Boolean,
+            "replay",
+            default=False,
+            optional=True,
+            advanced=True,
+            tooltip="Separate and aligned guidance: keep the auxiliary branch's work in memory, at most 1 GiB, so that "
+            "later queues with another strength or region, or another seed if the auxiliary's is fixed, do not pay for "
+            "it again.",
+        ),
     ]
 
 
@@ -80,6 +110,9 @@ def patched(model: Any, plan: Any, dci: dict[str, Any]) -> tuple[Any, Any]:
         gain=dci["gain"],
         layers=layers.mask,
         region=layers.region,
+        one_auxiliary=dci.get("one_auxiliary", False),
+        auxiliary_seed=None if dci.get("auxiliary_seed", -1) < 0 else dci["auxiliary_seed"],
     )
     dbim = settings.dbim(family_of(model))
-    return with_dci(model, DciPatch(plan, settings, dbim, dci["hints"]))
+    replays = dci.get("replay", False) and settings.guidance != "shared"
+    return with_dci(model, DciPatch(plan, settings, dbim, dci["hints"], replays))

@@ -16,6 +16,20 @@ from .host.training import Lesson, train_concept
 from .maps import draw_losses
 
 DEFAULTS = IcoSettings()
+OWN = (
+    "steps",
+    "learning_rate",
+    "seed",
+    "batch",
+    "accumulation",
+    "modifier_tokens",
+    "contexts",
+    "context_factor",
+    "prior",
+    "positions",
+    "schedule",
+    "flip_probability",
+)  # settings that have a widget of their own
 
 
 def plain_inputs() -> list[Any]:
@@ -45,7 +59,7 @@ def plain_inputs() -> list[Any]:
             max=1.0,
             step=1e-6,
             round=False,
-            tooltip="For each picture of the batch; 0.00001 for SD, about ten times that for the tiny world.",
+            tooltip="For each picture of the batch; 0.00001 for SD, 0.00025 for the tiny world.",
         ),
         widget(
             io.Int,
@@ -97,6 +111,16 @@ def more_inputs() -> list[Any]:
             tooltip="Chance of mirrored pictures; 0 for things with writing or a left and a right.",
         ),
         number("preview_every", 0, 1000, "Steps between preview pictures; 0 is none.", 20),
+        widget(
+            io.Float,
+            "context_factor",
+            default=DEFAULTS.context_factor,
+            min=0.01,
+            max=1000.0,
+            step=0.5,
+            advanced=True,
+            tooltip="The words around the concept learn this many times faster than the concept itself; 10 is usual.",
+        ),
         io.Mask.Input("masks", optional=True, tooltip="White where the thing is; one for each picture."),
         io.Image.Input("class_images", optional=True, tooltip="Ordinary things of the same kind, for prior pictures."),
         io.String.Input(
@@ -119,8 +143,7 @@ def one_by_one(batches: Sequence[Tensor] | None) -> list[Tensor]:
 def lesson_from(values: dict[str, Any]) -> Lesson:
     """What to learn, from the node's inputs; each comes as a list."""
     one = {name: value[0] for name, value in values.items() if isinstance(value, list) and value}
-    own = ("steps", "learning_rate", "seed", "batch", "accumulation", "modifier_tokens", "contexts", "prior")
-    settings = IcoSettings(**{name: one[name] for name in (*own, "positions", "schedule", "flip_probability")})
+    settings = IcoSettings(**{name: one[name] for name in OWN})
     return Lesson(
         noun=one["noun"].strip(),
         trigger=one["trigger"].strip(),

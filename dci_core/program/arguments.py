@@ -12,8 +12,9 @@ from ..errors import BadSettings
 from ..ico_settings import CHOICES
 from ..samplers import SAMPLERS
 from ..schedule import SPACINGS
+from ..tiny.evidence.study import USUAL
 from ..tiny.model import WEIGHTS
-from . import concepts, demo, evidence, sample, train, world
+from . import concepts, demo, evidence, sample, score, train, world
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,12 +29,15 @@ def make_parser() -> Parser:
     """All commands and their options; what has no default here has it in dci_core/tiny/defaults.py."""
     parser = Parser(prog="python -m dci_core", description="Teach the small world a concept, and draw it in any scene.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    common = Parser(add_help=False)
-    common.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    plain = Parser(add_help=False)
+    plain.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    common = Parser(add_help=False, parents=[plain])
     common.add_argument("--weights", type=Path, default=WEIGHTS, metavar="DIR", help="other weights of the small world")
     add_train(commands.add_parser("train", parents=[common], help="a folder of pictures to a concept file"))
     add_sample(commands.add_parser("sample", parents=[common], help="a concept and prompts to a grid of pictures"))
     add_concepts(commands, common)
+    judge = commands.add_parser("score", parents=[plain], help="CLIP-T, CLIP-I and DINO of pictures of a concept")
+    score.add_score(judge)
     show = commands.add_parser("demo", parents=[common], help="train one concept, draw it with and without DCI")
     show.add_argument("--out", type=Path, default=Path("out/demo.png"), help="the sheet; numbers go beside it")
     show.add_argument("--steps", type=int, help="training steps")
@@ -133,7 +137,7 @@ def add_evidence(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("out/evidence"), metavar="DIR", help="goes on with what is there"
     )
     parser.add_argument(
-        "--study", default="a,b,c,judge", help="some of a (training), b (inference), c (anatomy), judge"
+        "--study", default=USUAL, help="some of a (training), b (inference), c (anatomy), judge, choice"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes; default: as many as cores")
     parser.add_argument("--concepts", type=int, metavar="N", help="at most so many concepts in each study")

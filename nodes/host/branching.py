@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...dci_core.branches import RowPlan, auxiliary_seed, pair, unpair
+from ...dci_core.branches import auxiliary_seed, pair, unpair
 from ...dci_core.dbim import dbim_rule
-from ...dci_core.errors import BadModel
+from ...dci_core.errors import BadModel, BadSettings
 from ...dci_core.schedule import is_open, window_threshold
 from ...dci_core.stability import shared_warning, window_warning
-from .conds import TAG, doubled_mask, paired_conds
+from .conds import TAG, doubled_mask, for_all, paired_conds
 from .controls import branch_controls
 from .noise import freshness, start_noise, with_branch_noise
 from .patching import with_rule
-from .plan import DbimRecord, DciPatch
-from .rows import chosen_rows, chunks_of, plan_of
+from .plan import KEY, DbimRecord, DciPatch
+from .replaying import call_in_halves, can_replay
+from .rows import chosen_rows, options_for
 
 log = logging.getLogger(__name__)
-KEY = "ico_dci"
 Wrapper = Callable[..., Tensor]
 
 
@@ -78,22 +79,22 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
             rest = (denoise_mask, callback, disable_pbar, seed, *args)
             return executor(noise, latent_image, sampler, sigmas, *rest, **kwargs)
         warn_of_overshoot(patch, getattr(guider, "cfg", None), sigmas, threshold, freshness(sampler))
-        other_seed = auxiliary_seed(seed or 0)
-        other = noise if patch.settings.guidance == "aligned" else start_noise(noise, other_seed)
-        shares = patch.settings.guidance == "shared"
+        own_seed, is_one = patch.settings.auxiliary_seed, patch.settings.one_auxiliary
+        other_seed = auxiliary_seed(seed or 0) if own_seed is None else own_seed
+        other = noise if patch.settings.guidance == "aligned" else for_all(start_noise(noise, other_seed), is_one)
         controls = branch_controls(
-            lambda tags, sigma: plan_of(tags, acts=is_open(sigma, threshold), is_shared=shares), patch.hints
+            lambda tags, num, sigma: patch.rows(tags, num, is_open(sigma, threshold)), patch.hints
         )
         guider.conds = paired_conds(guider.conds, patch.plan, controls)
-        latent = pair(latent_image, latent_image)
+        latent = pair(latent_image, for_all(latent_image, is_one))
         if "latent_shapes" in kwargs:
             kwargs["latent_shapes"] = [latent.shape]
         both = executor(
             pair(noise, other),
             latent,
-            with_branch_noise(sampler, other_seed),
+            with_branch_noise(sampler, other_seed, is_one),
             sigmas,
-            doubled_mask(denoise_mask),
+            doubled_mask(denoise_mask, is_one),
             watch(callback, sigmas, threshold, record),
             disable_pbar,
             seed,
@@ -127,21 +128,33 @@ def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
         sigma = float(t.max())
         acts = is_open(sigma, threshold_of(patch, executor.class_obj.model_sampling))
         rows = [(int(branch), int(kind)) for branch, kind in tags.tolist()]
-        plan = plan_of(rows, acts=acts, is_shared=patch.settings.guidance == "shared")
-        parts = chosen_rows([x, t, c_concat, c_crossattn, control, kwargs], plan)
+        plan = patch.rows(rows, len(options.get("cond_or_uncond") or [0]), acts)
+        inputs = [x, t, c_concat, c_crossattn, control, kwargs]
+        dbim = replace(patch.dbim, region=region_of(patch.dbim.region, len(plan.branches.concept)))
+        tokens = patch.plan.tokens
+        if patch.replays and can_replay(plan, options):
+            return call_in_halves(executor, inputs, options, plan, dbim, tokens, record.at(sigma))
+        *most, rest = chosen_rows(inputs, plan)
         options = options_for(options, plan)
         if plan.branches.concept:
-            rule = dbim_rule(patch.dbim, plan.branches, patch.plan.tokens, x.device, record.at(sigma))
+            rule = dbim_rule(dbim, plan.branches, tokens, x.device, record.at(sigma), size=tuple(x.shape[-2:]))
             options = with_rule(options, [layer for layer, share in patch.dbim.shares.items() if share], rule)
-        return plan.fill(x, executor(*parts[:5], options, **parts[5]))
+        return plan.fill(x, executor(*most, options, **rest))
 
     return wrapper
 
 
-def options_for(options: dict[str, Any], plan: RowPlan) -> dict[str, Any]:
-    """Transformer options whose lists of chunks fit the rows that run, for other packs' patches that read them."""
-    lists = {key: chunks_of(options[key], plan) for key in ("cond_or_uncond", "uuids") if options.get(key)}
-    return {**options, **lists}
+def region_of(region: Tensor | None, num_pairs: int) -> Tensor | None:
+    """A region for each pair of rows `(chunk b)`, from one for each picture; raises BadSettings for another number."""
+    if region is None or region.ndim < 3 or region.shape[0] in (1, num_pairs):
+        return region
+    if num_pairs % region.shape[0]:
+        raise BadSettings(
+            f"the region has {region.shape[0]} masks",
+            f"1, or one for each of {num_pairs}, is expected",
+            "give one mask",
+        )
+    return region.repeat(num_pairs // region.shape[0], 1, 1)
 
 
 def watch(

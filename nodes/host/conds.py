@@ -25,10 +25,15 @@ def paired_conds(
     """The same conditionings for both branches.
 
     A conditioning that carries the plan's mark gets the auxiliary prompt as its second row. A list without any is
-    common to both branches: shared guidance computes it for the concept alone. Raises BadSettings when none is marked.
+    common to both branches: shared guidance computes it for the concept alone. Raises BadSettings when none is marked,
+    and for GLIGEN.
 
     branch_control  a ControlNet for both branches from one for pictures
     """
+    if any("gligen" in entry for entries in conds.values() for entry in entries):
+        raise BadSettings(
+            "a conditioning holds GLIGEN boxes", "they place the rows of one branch alone", "leave GLIGEN out with DCI"
+        )
     out = {}
     for name, entries in conds.items():
         marked = [name != NEGATIVE and entry.get(MARK) == plan.mark for entry in entries]
@@ -95,6 +100,13 @@ def beside(concept: Tensor, auxiliary: Tensor | None) -> Tensor:
     return pair(concept, auxiliary)
 
 
-def doubled_mask(mask: Tensor | None) -> Tensor | None:
-    """An inpaint mask for both branches."""
-    return mask if mask is None or mask.ndim < 3 or not torch.is_tensor(mask) else doubled(mask)
+def doubled_mask(mask: Tensor | None, is_one: bool = False) -> Tensor | None:
+    """An inpaint mask for both branches; is_one: the first picture's for every auxiliary."""
+    if mask is None or not torch.is_tensor(mask) or mask.ndim < 3 or mask.shape[0] == 1:
+        return mask
+    return pair(mask, for_all(mask, is_one))
+
+
+def for_all(rows: Tensor, is_one: bool) -> Tensor:
+    """The first row for all where one auxiliary serves the batch, else the rows as they are."""
+    return rows[:1].expand_as(rows) if is_one else rows

@@ -18,10 +18,10 @@ Tags = Sequence[tuple[int, int]]
 REACH = {"both": (CONCEPT, AUXILIARY), "concept": (CONCEPT,), "auxiliary": (AUXILIARY,)}
 
 
-def branch_controls(plan_at: Callable[[Tags, float], RowPlan], hints: str) -> Callable[[Any], Any]:
+def branch_controls(plan_at: Callable[[Tags, int, float], RowPlan], hints: str) -> Callable[[Any], Any]:
     """What makes a ControlNet serve both branches: one copy for each that comes, the host's own stays as it is.
 
-    plan_at  the rows that run, from their tags and the noise
+    plan_at  the rows that run, from their tags, the number of chunks and the noise
     hints    which branch it acts on: both, concept or auxiliary
     """
     seen: dict[int, Any] = {}
@@ -53,7 +53,10 @@ def has_own_hints(control: Any) -> bool:
 
 
 def for_rows(
-    get_control: Callable[..., Any], plan_at: Callable[[Tags, float], RowPlan], reach: Sequence[int], takes_all: bool
+    get_control: Callable[..., Any],
+    plan_at: Callable[[Tags, int, float], RowPlan],
+    reach: Sequence[int],
+    takes_all: bool,
 ) -> Callable[..., Any]:
     """The host's `get_control`, asked for the rows alone that run and that it acts on; the others get nothing.
 
@@ -64,7 +67,7 @@ def for_rows(
         tags = [(int(branch), int(kind)) for branch, kind in cond[TAG].tolist()] if TAG in cond else []
         if len(tags) != x_noisy.shape[0]:
             return get_control(x_noisy, t, cond, batched_number, *args, **kwargs)
-        plan = plan_at(tags, float(t.max()))
+        plan = plan_at(tags, batched_number, float(t.max()))
         rows = tuple(row for row in plan.runs if tags[row][0] in reach)
         if not rows:
             return None

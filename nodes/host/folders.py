@@ -67,6 +67,19 @@ def new_path(name: str, folder: Path | None = None, suffix: str = SUFFIX) -> Pat
     return base / f"{plain}{suffix}"
 
 
+def prepared(path: Path) -> Path:
+    """The same path, with its folder made; raises NotSaved where that cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotSaved(
+            f'the folder "{path.parent.name}" cannot be made ({error.strerror or error})',
+            "a folder that can be written to is expected",
+            "choose another name or free this one",
+        ) from error
+    return path
+
+
 def lora_folder() -> Path:
     """Where the host looks for LoRA files first."""
     import folder_paths

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from ...dci_core.families import Family
 from ...dci_core.layer_names import PARTS, weight_key
 
 PREFIX = "diffusion_model."
+_KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # the host's loaded models; forgets those that are gone
 
 
 def digest(value: Tensor) -> str:
@@ -24,15 +26,30 @@ def digest(value: Tensor) -> str:
 
 
 def base_hash(model: Any, family: Family) -> str:
-    """The fingerprint of a MODEL's key and value weights as its checkpoint has them, patches left out."""
+    """The fingerprint of a MODEL's key and value weights as its checkpoint has them, patches left out.
+
+    Taken once for each loaded checkpoint, however many clones and queues share it.
+    """
+    if model.model not in _KNOWN:
+        names = [weight_key(layer, part) for layer in family.layers for part in PARTS]
+        weights = dict(zip(names, map(widened, kv_weights(model, family)), strict=True))
+        _KNOWN[model.model] = hash_base(weights, family.layers)
+    return _KNOWN[model.model]
+
+
+def kv_weights(model: Any, family: Family) -> list[Tensor]:
+    """Key and value weights of all cross-attentions as the checkpoint has them, in the order of the forward pass."""
     entries = model.get_key_patches(PREFIX)
-    names = [weight_key(layer, part) for layer in family.layers for part in PARTS]
-    return hash_base({name: original(entries[PREFIX + name][0]) for name in names}, family.layers)
+    return [original(entries[PREFIX + weight_key(layer, part)][0]) for layer in family.layers for part in PARTS]
 
 
 def original(entry: Any) -> Tensor:
     """The weight itself; newer hosts put what converts it beside it."""
-    weight = entry[0] if isinstance(entry, tuple | list) else entry
+    return entry[0] if isinstance(entry, tuple | list) else entry
+
+
+def widened(weight: Tensor) -> Tensor:
+    """Weights of eight bits as fp16, which holds them all."""
     return weight if weight.dtype.itemsize > 1 else weight.to(torch.float16)
 
 

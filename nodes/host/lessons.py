@@ -19,7 +19,7 @@ from ...dci_core.pictures import Picture, make_picture
 from ...dci_core.training_data import TrainingData, encode_pictures
 from ...dci_core.version import VERSION
 from .concepts import check_encoders
-from .identity import digest
+from .identity import digest, kv_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +59,7 @@ def check_lesson(model: Any, clip: Any, lesson: Lesson, family: Family) -> None:
     check_encoders(clip, family)
     check_settings(lesson.settings)
     check_trigger(lesson.trigger)
-    dtype = model.model.get_dtype()
-    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise BadModel(
-            f"the model's weights are {str(dtype).removeprefix('torch.')}",
-            "fp32, fp16 or bf16 is expected for training",
-            "load the checkpoint in one of these; sampling works with this one",
-        )
+    check_weights(model, family)
     for name, few, many in (
         ("masks", lesson.masks, lesson.images),
         ("captions", lesson.captions, lesson.images),
@@ -73,6 +67,22 @@ def check_lesson(model: Any, clip: Any, lesson: Lesson, family: Family) -> None:
     ):
         if few and len(few) != len(many):
             raise BadSettings(f"{len(few)} {name} came", f"{len(many)} are expected", "give one for each picture")
+
+
+def check_weights(model: Any, family: Family) -> None:
+    """Raises BadModel for weights that no gradient passes through: of eight bits, or packed in another format."""
+    kinds = {kind_of(weight) for weight in kv_weights(model, family)} | {model.model.get_dtype()}
+    for kind in sorted(kinds - {torch.float32, torch.float16, torch.bfloat16}, key=str):
+        raise BadModel(
+            f"the model's weights are {str(kind).removeprefix('torch.')}",
+            "fp32, fp16 or bf16 is expected for training",
+            "load the checkpoint in one of these; sampling works with this one",
+        )
+
+
+def kind_of(weight: Tensor) -> Any:
+    """A weight's type, or the name of the format that it is packed in."""
+    return weight.dtype if type(weight) in (Tensor, torch.nn.Parameter) else type(weight).__name__
 
 
 def encode_lesson(model: Any, vae: Any, lesson: Lesson, family: Family) -> TrainingData:

@@ -25,7 +25,7 @@ def start_noise(noise: Tensor, seed: int) -> Tensor:
     return drawn.to(noise)
 
 
-def with_branch_noise(sampler: Any, auxiliary_seed: int) -> Any:
+def with_branch_noise(sampler: Any, auxiliary_seed: int, is_one: bool = False) -> Any:
     """A copy of a host sampler that draws its later noise for each branch apart; others are returned as they are.
 
     Only those that accept a `noise_sampler` can be told; what draws inside (s_churn) keeps one stream for all rows.
@@ -36,21 +36,23 @@ def with_branch_noise(sampler: Any, auxiliary_seed: int) -> Any:
     if sampler.extra_options.get("noise_sampler") is not None:
         return sampler
     mine = copy.copy(sampler)
-    mine.sampler_function = drawing_apart(function, auxiliary_seed)
+    mine.sampler_function = drawing_apart(function, auxiliary_seed, is_one)
     return mine
 
 
-def drawing_apart(function: Callable[..., Tensor], auxiliary_seed: int) -> Callable[..., Tensor]:
-    """The sampler function, given a noise sampler over both branches."""
+def drawing_apart(function: Callable[..., Tensor], auxiliary_seed: int, is_one: bool = False) -> Callable[..., Tensor]:
+    """The sampler function, given a noise sampler over both branches; is_one: the same noise for every auxiliary."""
 
     def sample(model: Any, x: Tensor, sigmas: Tensor, **kwargs: Any) -> Tensor:
         kwargs.pop("noise_sampler", None)
         seed = (kwargs.get("extra_args") or {}).get("seed")
         half, _ = unpair(x)
-        mine, other = (noise_like(function, half, sigmas, number) for number in (seed, auxiliary_seed))
+        mine = noise_like(function, half, sigmas, seed)
+        other = noise_like(function, half[:1] if is_one else half, sigmas, auxiliary_seed)
 
         def both(sigma: Any, sigma_next: Any) -> Tensor:
-            return pair(mine(sigma, sigma_next), other(sigma, sigma_next))
+            fresh = mine(sigma, sigma_next)
+            return pair(fresh, other(sigma, sigma_next).expand_as(fresh))
 
         return function(model, x, sigmas, noise_sampler=both, **kwargs)
 

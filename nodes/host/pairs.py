@@ -42,6 +42,8 @@ def make_pair(clip: Any, concept: Concept, prompt: str, noun: str, auxiliary: st
     auxiliary  the auxiliary prompt in full; empty: the prompt with the noun in the concept's place
     raises     SpanNotFound, BadSettings, BadModel
     """
+    if not noun.strip():
+        raise BadSettings("no auxiliary noun came", "an ordinary word is expected", "write one, such as cat")
     auxiliary = auxiliary.strip() or stand_in(prompt, concept, noun)
     names = encoder_names(clip)
     sets = [pair_tokens(clip, name, concept, prompt, noun, auxiliary) for name in names]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ...dci_core.branches import DciSettings
+from ...dci_core.branches import DciSettings, RowPlan
 from ...dci_core.dbim import DbimSettings, ObserveWeights
 from ...dci_core.layers import LayerId, LayerMask
 from ...dci_core.tokens import PairTokens
+from .rows import plan_of
 
+KEY = "ico_dci"  # of our wrappers
 HINTS = ("both", "concept", "auxiliary")  # which branch ControlNet reaches
 MARK = "ico_dci_plan"  # option of a conditioning that belongs to a plan
 
@@ -49,12 +51,19 @@ class DciPatch:
     settings  the user's
     dbim      the same for the model's family
     hints     which branch ControlNet's hints reach: both, concept or auxiliary
+    replays   whether the auxiliary branch's work is kept for later runs; never in `shared` guidance
     """
 
     plan: DciPlan
     settings: DciSettings
     dbim: DbimSettings
     hints: str = "both"
+    replays: bool = False
+
+    def rows(self, tags: Sequence[tuple[int, int]], num_chunks: int, acts: bool) -> RowPlan:
+        """Which rows of a batch with these tags run."""
+        is_shared, is_one = self.settings.guidance == "shared", self.settings.one_auxiliary
+        return plan_of(tags, acts=acts, is_shared=is_shared, num_chunks=num_chunks, is_one=is_one)
 
 
 @dataclass(eq=False)

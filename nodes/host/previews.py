@@ -20,11 +20,10 @@ class Preview:
 
     def __init__(self, host: HostModel, data: TrainingData, state: TrainState, every: int) -> None:
         from comfy.utils import ProgressBar
-        from latent_preview import get_previewer
 
         self.host, self.data, self.state, self.every = host, data, state, every
         self.bar = ProgressBar(state.settings.steps)
-        self.painter = get_previewer(host.model.load_device, host.model.model.latent_format) if every else None
+        self.painter = painter_of(host) if every else None
 
     def show(self, report: StepReport) -> None:
         """Moves the bar, with a picture where one is due."""
@@ -45,3 +44,14 @@ class Preview:
         assert self.painter is not None
         picture = self.painter.decode_latent_to_preview_image("JPEG", x0)
         return picture if len(picture) == 3 else ("JPEG", picture, MAX_PX)
+
+
+def painter_of(host: HostModel) -> Any:
+    """What paints a latent: as the user has set it for samplers, else the quickest; None where it cannot be painted."""
+    from latent_preview import Latent2RGBPreviewer, get_previewer
+
+    form = host.model.model.latent_format
+    chosen = get_previewer(host.model.load_device, form)
+    if chosen is None and form.latent_rgb_factors is not None:
+        return Latent2RGBPreviewer(form.latent_rgb_factors, form.latent_rgb_factors_bias)
+    return chosen

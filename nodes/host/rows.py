@@ -7,13 +7,14 @@ the number of the chunks that the host happens to put together.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...dci_core.attention_maps import BranchRows
 from ...dci_core.branches import RowPlan
-from ...dci_core.dbim import BranchRows
 
 CONCEPT, AUXILIARY = 1, 2  # first number: the row's branch
 PAIRED, FREE, COMMON = 1, 2, 3  # second number: the pair's own text, other text, text that both branches may share
@@ -24,17 +25,35 @@ def tag_of(kind: int) -> Tensor:
     return torch.tensor([[CONCEPT, kind], [AUXILIARY, kind]])
 
 
-def plan_of(tags: Sequence[tuple[int, int]], *, acts: bool, is_shared: bool) -> RowPlan:
+def plan_of(
+    tags: Sequence[tuple[int, int]], *, acts: bool, is_shared: bool, num_chunks: int = 1, is_one: bool = False
+) -> RowPlan:
     """What runs: concept rows always, auxiliary rows in the window, common auxiliary rows unless they are shared.
 
-    tags  (branch, kind) of each row of a `(chunk b branch)` batch
+    tags        (branch, kind) of each row of a `(chunk b branch)` batch
+    num_chunks  conditionings in the batch
+    is_one      the first picture's auxiliary row of each chunk runs for all
     """
-    borrows = [i for i, tag in enumerate(tags) if acts and is_shared and tag == (AUXILIARY, COMMON)]
-    runs = [i for i, (branch, _) in enumerate(tags) if branch == CONCEPT or (acts and i not in borrows)]
+    size = len(tags) // max(num_chunks, 1)
+    auxiliary = [i for i, (branch, _) in enumerate(tags) if acts and branch == AUXILIARY]
+    sources = {i: i - i % size + 1 if is_one else i for i in auxiliary}
+    sources |= {i: i - 1 for i in auxiliary if is_shared and tags[i][1] == COMMON}
+    runs = [i for i, (branch, _) in enumerate(tags) if branch == CONCEPT or sources.get(i) == i]
     place = {row: index for index, row in enumerate(runs)}
     pairs = [i for i, tag in enumerate(tags) if acts and tag == (CONCEPT, PAIRED)]
-    branches = BranchRows(tuple(place[i] for i in pairs), tuple(place[i + 1] for i in pairs))
-    return RowPlan(len(tags), tuple(runs), branches, tuple((i, i - 1) for i in borrows))
+    branches = BranchRows(tuple(place[i] for i in pairs), tuple(place[sources[i + 1]] for i in pairs))
+    return RowPlan(len(tags), tuple(runs), branches, tuple((i, of) for i, of in sources.items() if i != of))
+
+
+def only(plan: RowPlan, rows: tuple[int, ...]) -> RowPlan:
+    """The same batch with other rows running."""
+    return replace(plan, runs=rows)
+
+
+def options_for(options: dict[str, Any], plan: RowPlan) -> dict[str, Any]:
+    """Transformer options whose lists of chunks fit the rows that run, for other packs' patches that read them."""
+    lists = {key: chunks_of(options[key], plan) for key in ("cond_or_uncond", "uuids") if options.get(key)}
+    return {**options, **lists}
 
 
 def chosen_rows(value: Any, plan: RowPlan) -> Any:

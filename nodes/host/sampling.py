@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from .plan import DbimRecord
 
 
@@ -33,6 +35,13 @@ def sample(model: Any, positive: Any, negative: Any, latent: dict[str, Any], how
 
     rest = (how.sampler_name, how.scheduler, positive, negative, latent)
     return common_ksampler(model, how.seed, how.steps, how.cfg, *rest, denoise=how.denoise)[0]
+
+
+def decode(vae: Any, latent: dict[str, Any]) -> Tensor:
+    """What VAE Decode gives, [b h w 3]."""
+    from nodes import VAEDecode
+
+    return VAEDecode().decode(vae, latent)[0]
 
 
 def auxiliary_latent(record: DbimRecord, latent: dict[str, Any]) -> dict[str, Any]:

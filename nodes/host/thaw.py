@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 @contextmanager
-def open_to_gradients(*networks: nn.Module) -> Iterator[None]:
-    """Inside, gradients can be taken through the networks, which stay frozen; after it, nothing is left on them."""
+def open_to_gradients(*networks: nn.Module, recomputes: bool = False) -> Iterator[None]:
+    """Inside, gradients can be taken through the networks, which stay frozen; after it, nothing is left on them.
+
+    recomputes  keep each block's input alone and compute the block again in the backward pass: a third slower, and the
+                memory of one block (its weights in the precision that it computes in, too) instead of all
+    """
     from comfy import model_management
 
     before = getattr(model_management, "in_training", None)
@@ -23,6 +28,7 @@ def open_to_gradients(*networks: nn.Module) -> Iterator[None]:
         for network in networks:
             stack.enter_context(ordinary_tensors(network))
             stack.enter_context(out_of_place(network))
+            stack.enter_context(recomputing(network) if recomputes else nullcontext())
         try:
             if before is not None:
                 model_management.in_training = True
@@ -73,6 +79,41 @@ def out_of_place(network: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.__dict__.pop("forward", None)
+
+
+@contextmanager
+def recomputing(network: nn.Module) -> Iterator[None]:
+    """The blocks that hold nearly all weights are computed again where the backward pass needs what is inside them."""
+    from comfy.clip_model import CLIPLayer
+    from comfy.ldm.modules.attention import BasicTransformerBlock
+    from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+
+    blocks = [
+        module for module in network.modules() if isinstance(module, (BasicTransformerBlock, ResBlock, CLIPLayer))
+    ]
+    before = [vars(block).get("forward") for block in blocks]
+    try:
+        for block in blocks:
+            block.forward = twice(block.forward)
+        yield
+    finally:
+        for block, forward in zip(blocks, before, strict=True):
+            vars(block).pop("forward", None)
+            if forward is not None:
+                block.forward = forward
+
+
+def twice(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A block's forward that keeps its inputs alone. The host writes on the options that it passes on: each call keeps
+    them as it found them.
+    """
+
+    def run(*args: Any, **kwargs: Any) -> Tensor:
+        args = tuple(dict(arg) if isinstance(arg, dict) else arg for arg in args)
+        kwargs = {name: dict(arg) if isinstance(arg, dict) else arg for name, arg in kwargs.items()}
+        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+    return run
 
 
 def residual_forward(layer: Any, x: Tensor, mask: Tensor | None = None, optimized_attention: Any = None) -> Tensor:

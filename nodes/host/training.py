@@ -30,6 +30,7 @@ from .thaw import open_to_gradients
 
 log = logging.getLogger(__name__)
 SAVE_EVERY = 100  # steps between two resume files
+LARGE_BYTES = 4 * 2**30  # of weights, above which the backward pass computes blocks again: SDXL in any precision
 TIME_AFTER = (3, 20)  # steps of this run after which the log says how long it will still take
 
 
@@ -45,14 +46,14 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     if place.is_file():
         log.info("the concept %s was trained before; taken from %s", lesson.trigger, place.name)
         return load_concept(place), read_losses(place)
+    folders.prepared(place)
     with torch.inference_mode(False), torch.no_grad():
         data = encode_lesson(model, vae, lesson, family)  # before the others are loaded: the VAE may push them out
     with loaded(model, clip):
         host = HostModel(model, clip, family)
-        with open_to_gradients(model.model.diffusion_model, clip.cond_stage_model):
+        with open_to_gradients(model.model.diffusion_model, clip.cond_stage_model, recomputes=is_heavy(model)):
             state = run_training(host, data, lesson, place.with_suffix(".training"))
         concept = make_concept(state, trigger=lesson.trigger, rank=lesson.keep_rank, base_hash=base)
-    place.parent.mkdir(parents=True, exist_ok=True)
     save_concept(concept, place)
     place.with_suffix(".losses.json").write_text(json.dumps(state.losses), encoding="utf-8")
     place.with_suffix(".training").unlink(missing_ok=True)
@@ -62,7 +63,6 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
 def run_training(host: HostModel, data: TrainingData, lesson: Lesson, resume: Path) -> TrainState:
     """The state after the last step; whatever stops it, the resume file holds what was reached."""
     state = resumed(host, data, lesson, resume)
-    resume.parent.mkdir(parents=True, exist_ok=True)
     announce(data, lesson, state, resume.parent)
     watcher = Preview(host, data, state, lesson.preview_every)
     reports: list[StepReport] = []
@@ -122,6 +122,13 @@ def announce(data: TrainingData, lesson: Lesson, state: TrainState, folder: Path
         "on top of the model it takes %.0f MB of memory; at most %.0f MB in models/%s, %.1f MB in the end",
         needs.memory / 1e6, (needs.resume + needs.concept) / 1e6, folders.FOLDER, needs.concept / 1e6,
     )  # fmt: skip
+
+
+def is_heavy(model: Any) -> bool:
+    """Whether a backward pass that keeps everything is likely not to fit: a large U-Net, or one whose weights are cast
+    in every layer and would all be kept once more.
+    """
+    return model.model.manual_cast_dtype is not None or model.model_size() > LARGE_BYTES
 
 
 @contextmanager

@@ -294,3 +294,29 @@ def test_training_works_inside_inference_mode() -> None:
 def test_settings_that_cannot_work_are_refused_before_any_work(bad: Mapping[str, object]) -> None:
     with pytest.raises(BadSettings):
         begin(replace(QUICK, **bad))
+
+
+def test_bf16_passes_move_fp32_parameters_nearly_as_fp32_ones_do() -> None:
+    wide, narrow = begin(), begin(replace(QUICK, bf16=True))
+    start = copy_of(wide)
+    losses = [[report.loss for report in run(state)] for state in (wide, narrow)]
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert all(p.dtype == torch.float32 for p in parameters_by_name(narrow).values())
+    moved = [torch.cat([(now - start[n]).flatten() for n, now in copy_of(s).items()]) for s in (wide, narrow)]
+    assert torch.cosine_similarity(*moved, dim=0) > 0.9
+
+
+def test_the_optimiser_holds_the_learned_parameters_and_nothing_else() -> None:
+    state = begin()
+    run(state)
+    held = {id(p) for group in state.optimiser.param_groups for p in group["params"]}
+    assert held == {id(p) for p in state.learned.parameters()} == {id(p) for p in state.optimiser.state}
+    assert not any(x.requires_grad for x in MODEL.weights.values())
+
+
+def test_a_low_rank_training_holds_factors_alone() -> None:
+    state = begin(replace(QUICK, rank=2))
+    parts = state.learned.deltas.parts
+    assert all(min(part.shape) <= 2 for part in parts.values())
+    run(state)
+    assert all(state.optimiser.state[part]["exp_avg"].shape == part.shape for part in parts.values())

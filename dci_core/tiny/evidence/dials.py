@@ -46,7 +46,7 @@ class Setting:
     step: int | None = None
 
 
-WINDOWS = (0.1, 0.2, 0.3, 0.5)
+WINDOWS = (0.05, 0.1, 0.2, 0.3)  # 1, 2, 4 and 6 of 20 steps
 STRENGTHS = (0.3, 0.5, 0.7, 0.85)
 CFGS = (2.0, 3.0, 6.0, 8.0)
 PROMPT_WEIGHTS = (0.5, 0.7, 0.85, 1.2)

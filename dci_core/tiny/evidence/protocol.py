@@ -54,7 +54,7 @@ class Ground:
         return (*self.earlier, self.main, *self.later)
 
 
-GROUND = Ground("varied", TINY_ICO, earlier=(40, 70, 100, 130), main=160, later=(240, 320))
+GROUND = Ground("home", TINY_ICO, earlier=(40, 70, 100, 130), main=160, later=(240, 320))
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ def seeds(number: int) -> tuple[int, ...]:
 QUICK = Size(
     "quick",
     dials=Panel(TEST[:3], seeds(1)),
-    curve=Panel(TEST[:3], seeds(1)),
-    variants=Panel(TEST[:1], seeds(2)),
+    curve=Panel(TEST[:2], seeds(1)),
+    variants=Panel(TEST[:1], seeds(1)),
     anatomy=Panel(TEST[:1], seeds(1)),
     judge=Panel(TEST[:3], seeds(1)),
     candidates=Panel(DEVELOPMENT[:2], seeds(1)),

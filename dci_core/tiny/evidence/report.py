@@ -32,6 +32,8 @@ def write_report(summary: Summary, plots: Sequence[str]) -> str:
         parts.append(anatomy_section(summary))
     if "judge" in summary:
         parts.append(judge_section(summary))
+    if "choice" in summary:
+        parts.append(choice_section(summary))
     parts.append("## Where the defaults come from\n\n" + defaults_table())
     pictures = [f"![{PLOTS[name]}]({name})\n\n*{PLOTS[name]}.*" for name in plots]
     return "\n\n".join([*parts, "## Plots", *pictures]) + "\n"
@@ -151,6 +153,15 @@ def anatomy_section(summary: Summary) -> str:
     ]
     columns = ["guidance", "correlation after the window", "distance, start to end", "predicted end"]
     return f"## Inside DCI (study C)\n\n{found}\n\n{table(columns, springs)}"
+
+
+def choice_section(summary: Summary) -> str:
+    """What was tried on development concepts."""
+    lines = []
+    for group in summary["choice"]:
+        lines += [[group, *line] for line in settings_lines(summary["choice"], group)]
+    columns = ["", "setting", "likeness", "prompt-following", "both in one picture"]
+    return "## Tried on development concepts, to choose from\n\n" + table(columns, lines)
 
 
 def judge_section(summary: Summary) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import BadSettings
 from ..defaults import TINY_DCI
-from . import study_anatomy, study_inference, study_judge, study_training
+from . import study_anatomy, study_choice, study_inference, study_judge, study_training
 from .cells import Bench, Cell, key_of
 from .crew import Job, work
 from .dials import AUXILIARY
@@ -17,7 +17,8 @@ from .ground import PARTS, Lesson, Shelf, hash_files
 from .protocol import Ground, Size
 from .store import Store
 
-STUDIES = {"a": "training", "b": "inference", "c": "anatomy", "judge": "judge"}
+STUDIES = {"a": "training", "b": "inference", "c": "anatomy", "judge": "judge", "choice": "choice"}
+USUAL = "a,b,c,judge"  # `choice` came before them: its result stands in the defaults
 LESSON_STEP = 20  # a training step takes as long as so many rows of sampling
 JUDGE_PARTS = (*PARTS, "judge")
 
@@ -54,6 +55,8 @@ def cells_of(letter: str, size: Size, ground: Ground) -> list[Cell]:
         return [*study_training.cells(size, ground)]
     if letter == "b":
         return [*study_inference.cells(size, ground)]
+    if letter == "choice":
+        return [*study_choice.cells(size, ground)]
     if letter == "c":
         return [*study_anatomy.cells(size, ground), *study_anatomy.springs(size, ground)]
     return study_judge.cells(size, ground)

@@ -42,7 +42,6 @@ def variants(ground: Ground) -> dict[str, Training]:
         "fixed template": fixed(ground),
         "context 3 + 1 words": changed(prefix="photo of a", suffix="."),
         "context 4 + 2, random": changed(prefix=4, suffix=2),
-        "context 0 + 1": changed(prefix=0, suffix="."),
         f"positions {positions}": changed(positions=positions),
         **{f"prior {name}": changed(prior=name) for name in prior},
         f"ICO, references {other}": replace(own, kind=other),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...version import VERSION
-from . import study_anatomy, study_inference, study_judge, study_training
+from . import study_anatomy, study_choice, study_inference, study_judge, study_training
 from .cells import key_of
 from .spring import predicted
 from .statistics import mean, measured
@@ -45,6 +45,8 @@ def summarise(plan: Plan, results: Results, weights: str) -> dict[str, Any]:
     if "c" in plan.studies:
         found["anatomy"] = settings(study_anatomy.rows(size, ground, results))
         found["guidance"] = guidance(plan, results)
+    if "choice" in plan.studies:
+        found["choice"] = settings(study_choice.rows(size, ground, results))
     if "judge" in plan.studies:
         found["judge"] = [one.row() for one in study_judge.readings(size, ground, results)]
     return found
@@ -109,7 +111,7 @@ def write_tables(plan: Plan, results: Results, folder: Path) -> None:
     """A CSV for each study; raises NotSaved."""
     size, ground = plan.size, plan.ground
     tables: dict[str, Sequence[dict[str, Any]]] = {}
-    studies = {"a": study_training, "b": study_inference, "c": study_anatomy}
+    studies = {"a": study_training, "b": study_inference, "c": study_anatomy, "choice": study_choice}
     for letter, study in studies.items():
         if letter in plan.studies:
             tables[STUDIES[letter]] = [row.plain() for row in study.rows(size, ground, results)]

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-from lab import SMALL_UNET, apply, conditioning, distance, plan, sample, small_model, text
+from lab import PACK, SMALL_UNET, apply, conditioning, distance, plan, sample, small_model, text
 from torch import Tensor
 
 NEGATIVE = conditioning(text(3))
@@ -133,6 +133,49 @@ def test_a_second_area_takes_part_without_an_auxiliary_of_its_own() -> None:
     out = sample(patched, positive + area, NEGATIVE)
     assert out.isfinite().all() and record.weights
     assert distance(out, sample(patched, positive, NEGATIVE)) > 1e-4
+
+
+def refused(words: str, run: Callable[[], Any]) -> None:
+    """Asserts that this is refused with a sentence that holds these words."""
+    try:
+        run()
+    except PACK["dci_core.errors"].PackError as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError("no error")
+
+
+def test_boxes_of_gligen_are_refused_in_one_sentence() -> None:
+    model, pair, positive = made()
+    boxed = [[positive[0][0], {**positive[0][1], "gligen": ("position", None, [])}]]
+    patched, _ = apply(model, pair, window=0.5)
+    refused("GLIGEN", lambda: sample(patched, boxed, NEGATIVE))
+
+
+def test_each_picture_of_a_batch_keeps_its_own_region_with_one_text_and_with_two() -> None:
+    model, pair, positive = made()
+    sides = torch.zeros(2, 16, 16)
+    sides[0, :, :8] = 1
+    both = {"latent": torch.zeros(1, 4, 16, 16).repeat(2, 1, 1, 1)}
+    patched, _ = apply(model, pair, window=0.5, guidance="separate", region=sides)
+    nowhere, _ = apply(model, pair, window=0.5, guidance="separate", region=torch.zeros(16, 16))
+    for texts in (positive, [*positive, *conditioning(text(1), pair)]):
+        out, plain = sample(patched, texts, NEGATIVE, **both), sample(nowhere, texts, NEGATIVE, **both)
+        assert distance(out[1], plain[1]) < 1e-5 and distance(out[0], plain[0]) > 1e-4
+    odd, _ = apply(model, pair, window=0.5, region=torch.ones(3, 16, 16))
+    refused("3 masks", lambda: sample(odd, positive, NEGATIVE, **both))
+
+
+def test_a_base_of_eight_bits_is_sampled_with() -> None:
+    from check_tiny import host_parts
+    from strangers import fp8_model
+
+    _, positive, plan_of_pair, negative = host_parts()
+    model, args = fp8_model(), {"steps": 3, "shape": (1, 8, 16, 16)}
+    assert model.model.get_dtype() == torch.float8_e4m3fn
+    patched, _ = apply(model, plan_of_pair, window=0.5)
+    out = sample(patched, positive, negative, **args)
+    assert out.isfinite().all() and distance(out, sample(model, positive, negative, **args)) > 1e-3
 
 
 def test_the_custom_sampler_is_the_stock_sampler() -> None:

@@ -139,7 +139,8 @@ def test_aligned_runs_agree() -> None:
 
 
 def test_ddim_runs_agree() -> None:
-    agree("aligned", "ddim")
+    for guidance in ("shared", "separate", "aligned"):
+        agree(guidance, "ddim")
 
 
 def test_a_concept_of_strength_zero_leaves_the_weights_alone() -> None:
@@ -175,6 +176,19 @@ def test_a_prompt_of_two_chunks_is_found_in_the_second() -> None:
     positive, plan, _ = PACK["nodes.host.pairs"].make_pair(clip, concept(), long, AUXILIARY)
     assert positive[0][0].shape[1] == plan.tokens.concept.length == 154
     assert min(plan.tokens.concept.span) > 77 and 77 not in plan.tokens.concept.real
+
+
+def test_a_prompt_of_two_chunks_draws_with_an_effect() -> None:
+    _, model, clip = worlds()
+    model, clip = PACK["nodes.host.concepts"].with_concept(model, clip, concept(), 1.0)
+    positive, plan, _ = PACK["nodes.host.pairs"].make_pair(clip, concept(), "the " * 80 + PROMPT, AUXILIARY)
+    negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+    dci = PACK["dci_core.branches"].DciSettings(window=0.5)
+    patch = PACK["nodes.host.plan"].DciPatch(plan, dci, dci.dbim(PACK["dci_core.families"].find_family("tiny")))
+    patched, record = PACK["nodes.host.branching"].with_dci(model, patch)
+    args = {"steps": 3, "shape": (1, 8, 16, 16)}
+    drawn, off = sample(patched, positive, negative, **args), sample(model, positive, negative, **args)
+    assert drawn.isfinite().all() and record.weights and distance(drawn, off) > 1e-3
 
 
 def refused(words: str, *args: Any) -> None:

@@ -35,7 +35,7 @@ def pictures() -> list[Any]:
 def lesson(steps: int = STEPS, **changes: Any) -> Any:
     """A short training with a rate that shows."""
     settings = PACK["dci_core.ico_settings"].IcoSettings(steps=steps, learning_rate=1e-3, modifier_tokens=2)
-    made = PACK["nodes.host.training"].Lesson("fish", "zorp", settings, pictures(), keep_rank=None, preview_every=5)
+    made = PACK["nodes.host.training"].Lesson("fish", "zorp", settings, pictures(), keep_rank=None, preview_every=0)
     return replace(made, **changes)
 
 
@@ -51,6 +51,7 @@ def in_new_folder(check: Callable[[Path], None]) -> None:
             check(Path(folder))
         finally:
             folder_paths.folder_names_and_paths.pop(name)
+            folder_paths.filename_list_cache.pop(name, None)
             if before is not None:
                 folder_paths.folder_names_and_paths[name] = before
 
@@ -187,6 +188,31 @@ def test_a_saved_concept_draws_what_the_trained_one_draws() -> None:
     in_new_folder(check)
 
 
+def test_pictures_are_shown_while_it_learns_whatever_the_samplers_show() -> None:
+    def check(folder: Path) -> None:
+        import comfy.utils
+
+        shown: list[Any] = []
+        kept = comfy.utils.ProgressBar.update_absolute
+
+        def see(self: Any, value: int, total: int | None = None, preview: Any = None) -> None:
+            shown.append((value, total, preview))
+            kept(self, value, total, preview)
+
+        tiny, (_, model, _) = PACK["nodes.host.tiny"], worlds()
+        tiny.give_previews(model, codec())
+        comfy.utils.ProgressBar.update_absolute = see
+        try:
+            train(lesson(steps=4, preview_every=2))
+        finally:
+            comfy.utils.ProgressBar.update_absolute = kept
+        assert [(value, total) for value, total, _ in shown] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert [preview is not None for *_, preview in shown] == [False, True, False, True]
+        assert shown[1][2][1].size == (16, 16)
+
+    in_new_folder(check)
+
+
 def refused(words: str, **changes: Any) -> None:
     """Asserts that this lesson is refused with a sentence that holds these words."""
     try:
@@ -195,6 +221,25 @@ def refused(words: str, **changes: Any) -> None:
         assert words in str(error), error
     else:
         raise AssertionError("no error")
+
+
+def test_computing_blocks_again_gives_the_same_concept_and_leaves_nothing_behind() -> None:
+    def check(folder: Path) -> None:
+        training, (_, model, clip) = PACK["nodes.host.training"], worlds()
+        straight, losses = train(lesson(steps=3))
+        for file in folder.rglob("zorp*"):
+            file.unlink()
+        kept, training.is_heavy = training.is_heavy, lambda model: True
+        try:
+            saving, again = train(lesson(steps=3))
+        finally:
+            training.is_heavy = kept
+        assert not training.is_heavy(model)
+        assert distance(torch.tensor(again), torch.tensor(losses)) < 1e-6 and same(saving, straight, 1e-5)
+        for network in (model.model.diffusion_model, clip.cond_stage_model):
+            assert not any("forward" in vars(module) for module in network.modules())
+
+    in_new_folder(check)
 
 
 def test_bad_lessons_get_one_sentence() -> None:

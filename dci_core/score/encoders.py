@@ -1,0 +1,204 @@
+"""Encoders from a user's folders: pictures and texts to unit vectors, prepared as the folder's own files say."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..errors import BadModel, PromptTooLong
+from .folders import CLIP, DINO, Kind, class_name
+
+BATCH = 16  # pictures or texts in one pass
+Item = TypeVar("Item")
+Tick = Callable[[int], object]  # told how many more are done; may raise to stop
+
+
+@dataclass(frozen=True)
+class ClipEncoder:
+    """Pictures and texts in CLIP's common space, after both projections.
+
+    model    transformers' CLIPModel
+    prepare  the folder's image processor
+    words    the folder's tokenizer
+    name     of the folder
+    """
+
+    model: Any
+    prepare: Any
+    words: Any
+    name: str
+
+    @torch.no_grad()
+    def pictures(self, images: Sequence[Image.Image]) -> Tensor:
+        """Unit vectors [b d] of RGB pictures; raises BadModel where processor and model do not fit."""
+        pixels = prepared(self.prepare, images, self.model, self.name)
+        with fitting(self.name):
+            return unit(self.model.visual_projection(self.model.vision_model(pixel_values=pixels).pooler_output))
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors [b d] of texts; raises PromptTooLong."""
+        most = int(self.model.config.text_config.max_position_embeddings)
+        read = self.words(list(texts), padding=True, return_tensors="pt")
+        for text, count in zip(texts, read["attention_mask"].sum(1).tolist(), strict=True):
+            if count > most:
+                raise PromptTooLong(
+                    f'the prompt "{text[:40]}..." has {count - 2} tokens', f"at most {most - 2} fit", "shorten it"
+                )
+        inputs = {name: read[name].to(device_of(self.model)) for name in ("input_ids", "attention_mask")}
+        return unit(self.model.text_projection(self.model.text_model(**inputs).pooler_output))
+
+
+@dataclass(frozen=True)
+class DinoEncoder:
+    """Pictures by a DINO vision transformer: its class token after the last norm."""
+
+    model: Any
+    prepare: Any
+    name: str
+
+    @torch.no_grad()
+    def pictures(self, images: Sequence[Image.Image]) -> Tensor:
+        """Unit vectors [b d] of RGB pictures; raises BadModel where processor and model do not fit."""
+        pixels = prepared(self.prepare, images, self.model, self.name)
+        with fitting(self.name):
+            return unit(self.model(pixel_values=pixels).last_hidden_state[:, 0])
+
+
+def load_clip(folder: Path) -> ClipEncoder:
+    """The CLIP model in a folder, on the CPU in single precision; raises BadModel."""
+    model = load_model(folder, CLIP)
+    words = load_part(folder, "AutoTokenizer", "its tokenizer's files (such as tokenizer.json) are expected beside it")
+    return ClipEncoder(model, load_processor(folder), words, folder.name)
+
+
+def load_dino(folder: Path) -> DinoEncoder:
+    """The DINO model in a folder, on the CPU in single precision; raises BadModel."""
+    return DinoEncoder(load_model(folder, DINO), load_processor(folder), folder.name)
+
+
+def load_model(folder: Path, kind: Kind) -> Any:
+    """The folder's model with every weight from its safetensors; raises BadModel."""
+    name = class_name(folder, kind)
+    library = transformers()
+    options: dict[str, Any] = {"add_pooling_layer": False} if name == "ViTModel" else {}  # DINO has none
+    with quiet(), readable(folder, f"the weights of a {name} are expected"):
+        model, report = getattr(library, name).from_pretrained(
+            str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+        )
+    if report["missing_keys"]:
+        raise BadModel(
+            f'the weights in "{folder.name}" lack {sorted(report["missing_keys"])[0]}',
+            f"all weights of a {name} are expected",
+            "download the whole model again",
+        )
+    return model.float().eval().requires_grad_(False)
+
+
+def load_processor(folder: Path) -> Any:
+    """What cuts, scales and normalises pictures for the folder's model; by Pillow, so that every machine agrees."""
+    is_new = int(transformers().__version__.partition(".")[0]) >= 5
+    by_pillow: dict[str, Any] = {"backend": "pil"} if is_new else {"use_fast": False}
+    return load_part(folder, "AutoImageProcessor", "its preprocessor_config.json is expected beside it", **by_pillow)
+
+
+def load_part(folder: Path, loader: str, expected: str, **options: Any) -> Any:
+    """What one of transformers' loaders makes of the folder, code in it never run; raises BadModel."""
+    with quiet(), readable(folder, expected):
+        load = getattr(transformers(), loader).from_pretrained
+        return load(str(folder), local_files_only=True, trust_remote_code=False, **options)
+
+
+def embed(encode: Callable[[Sequence[Item]], Tensor], items: Sequence[Item], tick: Tick | None = None) -> Tensor:
+    """Vectors [n d] of all items, a batch at a time, on the CPU."""
+    found = []
+    for start in range(0, len(items), BATCH):
+        batch = items[start : start + BATCH]
+        found.append(encode(batch).float().cpu())
+        if tick is not None:
+            tick(len(batch))
+    return torch.cat(found)
+
+
+def prepared(prepare: Any, images: Sequence[Image.Image], model: Any, name: str) -> Tensor:
+    """Pixels [b 3 h w] as the model wants them, on its device; raises BadModel."""
+    with fitting(name):
+        return torch.as_tensor(prepare(images=list(images), return_tensors="pt")["pixel_values"]).to(device_of(model))
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors [b d] of length one."""
+    return normalize(vectors.float(), dim=-1)
+
+
+def device_of(model: Any) -> torch.device:
+    """Where the model's weights are."""
+    return torch.device(next(model.parameters()).device)
+
+
+def transformers() -> Any:
+    """The library, imported where it is first needed; raises BadModel where it is missing."""
+    try:
+        import transformers as library
+    except ImportError as error:
+        raise BadModel(
+            "the Python package transformers is not installed",
+            "scores need it",
+            "install it with `pip install transformers`",
+        ) from error
+    return library
+
+
+@contextmanager
+def readable(folder: Path, expected: str) -> Iterator[None]:
+    """Whatever goes wrong while a folder is read becomes one BadModel; the library has no error type of its own."""
+    try:
+        yield
+    except BadModel:
+        raise
+    except Exception as error:
+        logging.getLogger(__name__).debug("reading %s", folder, exc_info=error)
+        reason = first_line(error)
+        raise BadModel(f'"{folder.name}" cannot be loaded ({reason})', expected, "download the model again") from error
+
+
+@contextmanager
+def fitting(name: str) -> Iterator[None]:
+    """A picture of a size that the model does not take becomes one BadModel."""
+    try:
+        yield
+    except ValueError as error:
+        raise BadModel(
+            f'the model in "{name}" does not take its pictures ({first_line(error)})',
+            "a preprocessor_config.json that belongs to the model is expected",
+            "put the model's own beside it",
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, short enough for a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:;")[:160]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """The library's own bars and reports stay silent while this lasts."""
+    tell = transformers().utils.logging
+    level, had_bar = tell.get_verbosity(), tell.is_progress_bar_enabled()
+    tell.set_verbosity_error()
+    tell.disable_progress_bar()
+    try:
+        yield
+    finally:
+        tell.set_verbosity(level)
+        if had_bar:
+            tell.enable_progress_bar()

@@ -1,0 +1,225 @@
+"""Runs in a host's own Python: inside.py HOST PACK ACTION SECONDS. Prints `RESULT` with a list of figures or of times.
+
+step   a U-Net call of the host with the rule in its attention slots against the same rows without
+apply  a concept put on MODEL and CLIP, and its weights patched
+ours   seconds of each training step of ours, and the process's peak memory; lora: the same of the host's own node
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "host" / "inside"))
+SIZE_PX, BATCH, RANK = 256, 2, 16
+TRAIN_STEPS = {"ours": 3, "lora": 2}
+SD15_UNET = {
+    "model_channels": 320,
+    "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": [1, 2, 4, 4],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "context_dim": 768,
+    "num_heads": 8,
+    "num_head_channels": -1,
+}
+
+
+def sd15_model() -> Any:
+    """A MODEL of SD 1.5's shape with random weights."""
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.supported_models
+    import lab
+    import torch
+
+    config = comfy.supported_models.SD15({**lab.SMALL_UNET, **SD15_UNET})
+    config.set_inference_dtype(torch.float32, None)
+    with torch.inference_mode(False), torch.no_grad():
+        model = comfy.model_base.BaseModel(config, device=torch.device("cpu"))
+        fill(model.diffusion_model)
+    cpu = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(model.eval(), load_device=cpu, offload_device=cpu)
+
+
+def sd15_clip() -> Any:
+    """A CLIP of SD 1.5's shape with random weights."""
+    import comfy.sd
+    import comfy.sd1_clip
+    import torch
+
+    class Target:
+        params: dict[str, Any] = {}
+        clip, tokenizer = comfy.sd1_clip.SD1ClipModel, comfy.sd1_clip.SD1Tokenizer
+
+    with torch.inference_mode(False), torch.no_grad():
+        clip = comfy.sd.CLIP(Target)
+        fill(clip.cond_stage_model)
+    return clip
+
+
+def fill(network: Any) -> None:
+    """Random weights that keep activations near one."""
+    import torch
+
+    pattern = torch.randn(1 << 16, generator=torch.Generator().manual_seed(0))
+    for name, weight in network.named_parameters():
+        if weight.ndim > 1:
+            fan = weight[0].numel() if "embedding" not in name else 2500
+            repeated = (pattern * fan**-0.5).repeat(-(-weight.numel() // len(pattern)))
+            weight.copy_(repeated[: weight.numel()].view(weight.shape))
+        else:
+            weight.fill_(float(name.endswith("weight") and ("norm" in name or "_layers.0" in name or "out.0" in name)))
+
+
+def step(bench: Any) -> list[dict[str, Any]]:
+    """The rule through the host's attention slots."""
+    import lab
+    import torch
+
+    from bench_cases.measure import side_by_side
+
+    core, host = "dci_core", "nodes.host"
+    model, made = sd15_model(), lab.plan(lab.text(1, width=768))
+    family = lab.PACK[f"{core}.families"].find_family("sd15")
+    dbim = lab.PACK[f"{core}.branches"].DciSettings().dbim(family)
+    rows = lab.PACK[f"{core}.dbim"].BranchRows((1,), (2,))
+    x = torch.randn(3, 4, SIZE_PX // 8, SIZE_PX // 8) * 12
+    sigma, text = torch.full((3,), 12.0), torch.cat([lab.text(i, width=768) for i in range(3)])
+
+    def call(is_ruled: bool) -> Any:
+        options: dict[str, Any] = {}
+        if is_ruled:
+            rule = lab.PACK[f"{core}.dbim"].dbim_rule(dbim, rows, made.tokens, x.device)
+            options = lab.PACK[f"{host}.patching"].with_rule(options, family.layers, rule)
+        return model.model.apply_model(x, sigma, c_crossattn=text, transformer_options=options)
+
+    what = f"SD 1.5's shape through the host, {SIZE_PX} px, 3 rows with DBIM in 16 layers against the same rows without"
+    return [asdict(side_by_side(bench, "dbim_rule", lambda: call(True), lambda: call(False), what=what, target=1.03))]
+
+
+def apply(bench: Any) -> list[dict[str, Any]]:
+    """A concept of rank 16 put in place, weights patched, and taken off again."""
+    import lab
+    import torch
+
+    from bench_cases.measure import alone
+
+    core = "dci_core"
+    model, clip = sd15_model(), sd15_clip()
+    family = lab.PACK[f"{core}.families"].find_family("sd15")
+    delta, layer_delta = lab.PACK[f"{core}.deltas"].Delta, lab.PACK[f"{core}.deltas"].LayerDelta
+    half = torch.float16
+    deltas = {
+        layer: layer_delta(*(
+            delta(torch.randn(family.width(layer), RANK).to(half), torch.randn(RANK, 768).to(half) * 1e-3)
+            for _ in range(2)
+        ))
+        for layer in family.layers
+    }  # fmt: skip
+    concept = lab.PACK[f"{core}.concept"].Concept("sd15", "zorp", "dog", {"clip_l": torch.randn(3, 768)}, deltas)
+
+    def put() -> None:
+        own, _ = lab.PACK["nodes.host.concepts"].with_concept(model, clip, concept, 1.0)
+        for name in own.patches:  # what the host does with them when it loads the model
+            own.patch_weight_to_device(name)
+        own.unpatch_model()
+
+    what = "SD 1.5's shape through the host: checked, trigger added, 32 weights patched and restored"
+    return [asdict(alone(bench, "concept_apply", put, what=what, target=0.3))]
+
+
+def ours(bench: Any) -> list[float]:
+    """Seconds of each of our training steps."""
+    import lab
+    import torch
+
+    model, clip = sd15_model(), sd15_clip()
+    core, host = "dci_core", "nodes.host"
+    settings = lab.PACK[f"{core}.ico_settings"].IcoSettings(steps=TRAIN_STEPS["ours"], batch=BATCH, prior="none")
+    data = lab.PACK[f"{core}.training_data"].TrainingData(torch.randn(4, 2, 4, SIZE_PX // 8, SIZE_PX // 8))
+    family = lab.PACK[f"{core}.families"].find_family("sd15")
+    adapter = lab.PACK[f"{host}.adapter"].HostModel(model, clip, family)
+    times: list[float] = []
+    thaw, training = lab.PACK[f"{host}.thaw"], lab.PACK[f"{host}.training"]
+    with training.loaded(model, clip), thaw.open_to_gradients(model.model.diffusion_model, clip.cond_stage_model):
+        begin = lab.PACK[f"{core}.training_state"].begin_training
+        state = begin(adapter, data, settings, noun="dog", widths=adapter.kv_shapes())
+        for report in lab.PACK[f"{core}.ico"].train_steps(adapter, data, state, sigmas=adapter.sigmas()):
+            times.append(report.seconds)
+    return times
+
+
+def lora(bench: Any) -> list[float]:
+    """Seconds of each step of the host's own LoRA training, from its first step to its last."""
+    import comfy_extras.nodes_train as nodes_train
+    import torch
+
+    model, ends = sd15_model(), list[float]()
+    made = nodes_train._create_optimizer if hasattr(nodes_train, "_create_optimizer") else None
+    if made is None:
+        raise SystemExit("this host's training node has no optimiser to watch")
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        optimiser = made(*args, **kwargs)
+        inner = optimiser.step
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            result = inner(*args, **kwargs)
+            ends.append(time.perf_counter())
+            return result
+
+        optimiser.step = step
+        ends.append(time.perf_counter())  # set-up ends, about
+        return optimiser
+
+    nodes_train._create_optimizer = watched
+    latents = {"samples": torch.randn(4, 4, SIZE_PX // 8, SIZE_PX // 8)}
+    inputs = {
+        schema.id: [getattr(schema, "default", None)] for schema in nodes_train.TrainLoraNode.define_schema().inputs
+    }
+    chosen = {
+        "model": model, "latents": [latents], "positive": [[[torch.randn(1, 77, 768), {}]]], "batch_size": BATCH,
+        "steps": TRAIN_STEPS["lora"], "rank": RANK, "training_dtype": "fp32", "lora_dtype": "fp32",
+        "existing_lora": "[None]",
+    }  # fmt: skip
+    given = {name: value if name in ("latents", "positive") else [value] for name, value in chosen.items()}
+    nodes_train.TrainLoraNode.execute(**{**inputs, **given})
+    return [after - before for before, after in zip(ends[:-1], ends[1:], strict=True)]
+
+
+ACTIONS: dict[str, Callable[[Any], Any]] = {"step": step, "apply": apply, "ours": ours, "lora": lora}
+
+
+def main(host: str, pack: str, action: str, seconds: str) -> None:
+    """Does one thing in this host and prints what it took."""
+    import run
+
+    run.start_host(host)
+    import torch
+
+    if "OMP_NUM_THREADS" in os.environ:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    sys.path.append(str(HERE.parent / "host" / "inside"))
+    sys.path.append(str(HERE.parent))
+    import lab
+
+    from bench_cases.measure import Bench
+
+    lab.PACK = run.Pack(run.load_pack(pack))
+    with torch.inference_mode():
+        found = ACTIONS[action](Bench(torch.device("cpu"), torch.float32, float(seconds)))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print("RESULT", json.dumps({"found": found, "peak": peak}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
