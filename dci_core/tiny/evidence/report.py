@@ -22,21 +22,39 @@ PLOTS = {
 
 
 def write_report(summary: Summary, plots: Sequence[str]) -> str:
-    """The whole page."""
+    """The whole page: the answer first, then each study with its plots."""
+
+    def shown(*names: str) -> list[str]:
+        return [f"![{PLOTS[name]}]({name})\n\n*{PLOTS[name]}.*" for name in names if name in plots]
+
     parts = [head(summary)]
     if "inference" in summary:
-        parts += [answer(summary), reach_section(summary), settings_section(summary)]
+        parts += [answer(summary), *shown("frontier.png", "reach.png"), reach_section(summary)]
+        parts += [settings_section(summary), *shown("controls.png")]
     if "training" in summary:
-        parts.append(training_section(summary))
+        parts += [training_section(summary), *shown("training.png")]
     if "anatomy" in summary:
-        parts.append(anatomy_section(summary))
+        parts += [anatomy_section(summary), *shown("window.png", "anatomy.png", "guidance.png")]
     if "judge" in summary:
         parts.append(judge_section(summary))
     if "choice" in summary:
         parts.append(choice_section(summary))
-    parts.append("## Where the defaults come from\n\n" + defaults_table())
-    pictures = [f"![{PLOTS[name]}]({name})\n\n*{PLOTS[name]}.*" for name in plots]
-    return "\n\n".join([*parts, "## Plots", *pictures]) + "\n"
+    parts += ["## Where the defaults come from\n\n" + defaults_table(), METHOD]
+    return "\n\n".join(parts) + "\n"
+
+
+METHOD = """## How it is measured
+
+- Likeness, by the judge: 0 another object of the same kind, 1 the concept itself. Prompt-following: share of right
+  answers on place and second object. Both in one picture: likeness of 0.7 or more, and everything asked is there.
+- Every dial starts from the same checkpoint and noise and has four settings; plain sampling belongs to every dial.
+- Hypervolume: the area under the staircase of a dial's means, from (0, 0). Prompt-following at 95% of plain likeness:
+  read off straight lines between neighbours of the frontier.
+- Concept strength: of the key and value changes, modifier tokens whole. Prompt weight: the concept's hidden states
+  between those of the empty prompt and their own, as ComfyUI weighs words. Prompt swap: the auxiliary prompt inside the
+  window, the concept's after it, one branch, no DBIM.
+- Shuffled: the auxiliary prompt is that of the concept's next prompt, which asks for another place.
+- The best plain dial is picked by the same pictures that are compared, which favours the dials, not DCI."""
 
 
 def head(summary: Summary) -> str:
@@ -45,7 +63,7 @@ def head(summary: Summary) -> str:
         f"# Evidence ({summary['size']})\n\n"
         "At the same likeness, does DCI follow prompts better than simpler dials? Measured on the small world: "
         f"{len(summary['concepts'])} test concepts, 8 prompts each (half of them low-prior: the base never saw the "
-        f"noun so), {summary['seeds']} seeds, the same noise for every method, as many settings for each dial. "
+        f"noun so), {summary['seeds']} seed{'s' * (summary['seeds'] > 1)}, the same noise for every method, as many settings for each dial. "
         f"The dials start from ICO at step {summary['steps']} on {summary['kind']} references. "
         "Intervals: 95%, paired bootstrap clustered by concept, then prompt."
     )
@@ -82,11 +100,12 @@ def verdict(part: Summary) -> str:
     )
     ahead = {d: decided(part["dci_minus"][d][HYPERVOLUME]) for d in DIALS if d != "dci"}
     sides = {word: [name_of(d) for d, found in ahead.items() if found == word] for word in WORDS}
-    words = "; ".join(f"{word} against {', '.join(names)}" for word, names in sides.items() if names)
+    words = "; ".join(f"{word} {AGAINST[word]}{', '.join(names)}" for word, names in sides.items() if names)
     return f"{told} By hypervolume: {words}."
 
 
 WORDS = ("DCI is ahead", "DCI is behind", "not decided")
+AGAINST = dict(zip(WORDS, ("of ", "", "against "), strict=True))
 
 
 def decided(lead: Summary) -> str:
@@ -147,11 +166,12 @@ def anatomy_section(summary: Summary) -> str:
             f"{one['guidance']}, {one['steps']} steps, CFG {one['cfg']:g}",
             f"{one['correlation'][-1]:.2f}",
             f"{one['apart'][0]:.2f} to {one['apart'][-1]:.2g}",
-            f"{one['apart_predicted'][-1]:.2g}" if "apart_predicted" in one else "",
+            *spring_cells(one),
         ]
         for one in summary["guidance"]
     ]
     columns = ["guidance", "correlation after the window", "distance, start to end", "predicted end"]
+    columns.append("first step's factor, measured (predicted)")
     return f"## Inside DCI (study C)\n\n{found}\n\n{table(columns, springs)}"
 
 
@@ -162,6 +182,14 @@ def choice_section(summary: Summary) -> str:
         lines += [[group, *line] for line in settings_lines(summary["choice"], group)]
     columns = ["", "setting", "likeness", "prompt-following", "both in one picture"]
     return "## Tried on development concepts, to choose from\n\n" + table(columns, lines)
+
+
+def spring_cells(one: Summary) -> list[str]:
+    """What the spring factor says of shared guidance: the distance in the end, and the first step alone."""
+    if "apart_predicted" not in one:
+        return ["", ""]
+    first, told = (one[name][1] / one[name][0] for name in ("apart", "apart_predicted"))
+    return [f"{one['apart_predicted'][-1]:.2g}", f"{first:.2f} ({told:.2f})"]
 
 
 def judge_section(summary: Summary) -> str:
