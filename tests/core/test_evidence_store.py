@@ -12,7 +12,7 @@ import torch
 
 from dci_core.errors import BadConcept, BadSettings, NotSaved
 from dci_core.ico_settings import IcoSettings
-from dci_core.tiny.evidence import crew, protocol, study
+from dci_core.tiny.evidence import crew, protocol, study, study_anatomy
 from dci_core.tiny.evidence.cells import Bench, PictureCell, key_of
 from dci_core.tiny.evidence.dials import Way
 from dci_core.tiny.evidence.ground import Lesson, Shelf
@@ -20,6 +20,7 @@ from dci_core.tiny.evidence.judging import CeilingCell
 from dci_core.tiny.evidence.protocol import FULL, GROUND, QUICK, Training
 from dci_core.tiny.evidence.store import LINES, Store
 from dci_core.tiny.model import WEIGHTS
+from dci_core.tiny.world.concepts import CONCEPTS
 
 ABOUT = {"size": {"name": "quick", "seeds": (0, 1)}, "weights": "abc"}
 TRAINING = Training("varied", IcoSettings(batch=1, scale_rate=False, learning_rate=1e-3))
@@ -132,6 +133,11 @@ def test_what_is_reported_is_never_what_was_chosen_on() -> None:
             assert set(panel.concepts) <= set(protocol.TEST)
         assert set(size.candidates.concepts) <= set(protocol.DEVELOPMENT)
     assert len(protocol.TEST) == 12 and len(protocol.DEVELOPMENT) == 8
+
+
+def test_no_auxiliary_noun_is_the_class_of_a_concept_that_is_asked() -> None:
+    for size in (QUICK, FULL):
+        assert not {CONCEPTS[c].thing.noun for c in size.anatomy.concepts} & set(study_anatomy.NOUNS)
 
 
 @pytest.mark.parametrize("name", ["a,x", "", "b;c"])

@@ -63,7 +63,7 @@ def head(summary: Summary) -> str:
         f"# Evidence ({summary['size']})\n\n"
         "At the same likeness, does DCI follow prompts better than simpler dials? Measured on the small world: "
         f"{len(summary['concepts'])} test concepts, 8 prompts each (half of them low-prior: the base never saw the "
-        f"noun so), {summary['seeds']} seed{'s' * (summary['seeds'] > 1)}, the same noise for every method, as many settings for each dial. "
+        f"noun so), seeds: {summary['seeds']}, the same noise for every method, as many settings for each dial. "
         f"The dials start from ICO at step {summary['steps']} on {summary['kind']} references. "
         "Intervals: 95%, paired bootstrap clustered by concept, then prompt."
     )
