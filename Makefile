@@ -2,13 +2,14 @@
 #   make test PYTEST_FLAGS="-k dbim"                                      some of the tests
 #   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"   Linux without a GPU: the small torch
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-host check format bench world-gates clean
+.PHONY: help setup demo test test-slow test-host check format bench world-gates evidence clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
+EVIDENCE_FLAGS ?= --quick
 BIN := .venv/bin
 READY := .venv/ready
 
@@ -57,6 +58,9 @@ bench: $(READY) ## what the auxiliary branch costs
 
 world-gates: $(READY) ## is the tiny world a fair ground?
 	$(BIN)/python -m dci_core world gates
+
+evidence: $(READY) ## does it do what it claims? out/evidence/report.md; EVIDENCE_FLAGS=--full for a night or a GPU
+	$(BIN)/python -m dci_core evidence $(EVIDENCE_FLAGS)
 
 clean: ## remove .venv, caches and out/
 	rm -rf .venv out build *.egg-info .pytest_cache .ruff_cache .mypy_cache

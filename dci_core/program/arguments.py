@@ -12,8 +12,9 @@ from ..errors import BadSettings
 from ..ico_settings import CHOICES
 from ..samplers import SAMPLERS
 from ..schedule import SPACINGS
+from ..tiny.evidence.study import USUAL
 from ..tiny.model import WEIGHTS
-from . import concepts, demo, sample, score, train, world
+from . import concepts, demo, evidence, sample, score, train, world
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,6 +42,7 @@ def make_parser() -> Parser:
     show.add_argument("--out", type=Path, default=Path("out/demo.png"), help="the sheet; numbers go beside it")
     show.add_argument("--steps", type=int, help="training steps")
     show.set_defaults(run=demo.demo)
+    add_evidence(commands.add_parser("evidence", parents=[common], help="measure ICO and DCI against plain dials"))
     add_world(commands.add_parser("world", help="the small world itself"), common)
     return parser
 
@@ -123,6 +125,24 @@ def add_concepts(commands: argparse._SubParsersAction[Parser], common: Parser) -
     bring.add_argument("--out", type=Path, required=True, metavar="FILE")
     bring.add_argument("--rank", dest="file_rank", default="16", metavar="N")
     bring.set_defaults(run=concepts.bring)
+
+
+def add_evidence(parser: argparse.ArgumentParser) -> None:
+    """Options of `evidence`."""
+    parser.set_defaults(run=evidence.evidence)
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="under 20 minutes on two cores (the default)")
+    size.add_argument("--full", action="store_true", help="a night on a CPU, or a GPU")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/evidence"), metavar="DIR", help="goes on with what is there"
+    )
+    parser.add_argument(
+        "--study", default=USUAL, help="some of a (training), b (inference), c (anatomy), judge, choice"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes; default: as many as cores")
+    parser.add_argument("--concepts", type=int, metavar="N", help="at most so many concepts in each study")
+    parser.add_argument("--seeds", type=int, metavar="N", help="so many seeds in each study")
+    parser.add_argument("--concepts-in", type=Path, metavar="DIR", help="trained concepts, shared between studies")
 
 
 def add_world(parser: argparse.ArgumentParser, common: Parser) -> None:

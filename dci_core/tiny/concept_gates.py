@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,11 +24,14 @@ from .judge import Judge, verdict
 from .model import TinyModel, World
 from .readings import Reading, reading
 from .trial import Ask, asks_for, pictures_of, scale_for, to_tensor
-from .world.concepts import CONCEPTS, HeldOut
-from .world.words import RARE_WORDS
+from .world.captions import caption
+from .world.concepts import CONCEPTS, HELD_OUT_LOOKS, HeldOut
+from .world.scene import Scene, random_place, random_thing, render
+from .world.words import NOUNS, RARE_WORDS
 
 LEAST_LIKENESS = 0.7
 SEEDS = (0, 1, 2, 3)
+CLASS_PICTURES, CLASS_SEED = 40, 515_000
 
 
 def begin(world: World, thing: HeldOut, kind: str, settings: IcoSettings) -> tuple[TrainingData, TrainState]:
@@ -36,9 +40,30 @@ def begin(world: World, thing: HeldOut, kind: str, settings: IcoSettings) -> tup
     with torch.no_grad():
         latents = torch.stack((world.codec.encode(pixels), world.codec.encode(pixels.flip(-1))), dim=1)
     data = TrainingData(latents, captions=(None,) * len(pixels))
-    rare = [world.model.encoders["clip_l"].tokenize(word)[0] for word in RARE_WORDS[: settings.modifier_tokens]]
-    state = begin_training(world.model, data, settings, noun=thing.thing.noun, rare_tokens={"clip_l": rare})
+    if settings.prior == "pictures":
+        data = with_class_pictures(world, data, thing.thing.noun)
+    rare = rare_tokens(world.model, settings)
+    state = begin_training(world.model, data, settings, noun=thing.thing.noun, rare_tokens=rare)
     return data, state
+
+
+def rare_tokens(model: TinyModel, settings: IcoSettings) -> dict[str, list[int]]:
+    """The meaningless words that modifier tokens start from."""
+    words = RARE_WORDS[: settings.modifier_tokens]
+    return {"clip_l": [model.encoders["clip_l"].tokenize(word)[0] for word in words]}
+
+
+def with_class_pictures(world: World, data: TrainingData, noun: str) -> TrainingData:
+    """The data with captioned pictures of other things of the noun: always the same ones, no held-out look."""
+    rng = np.random.default_rng(CLASS_SEED + NOUNS.index(noun))
+    scenes: list[Scene] = []
+    while len(scenes) < CLASS_PICTURES:
+        scene = Scene(random_thing(rng, noun), random_place(noun, rng))
+        scenes += [] if scene.thing.look in HELD_OUT_LOOKS else [scene]
+    pixels = to_tensor([render(scene, rng) for scene in scenes])
+    with torch.no_grad():
+        latents = torch.stack((world.codec.encode(pixels), world.codec.encode(pixels.flip(-1))), dim=1)
+    return replace(data, class_latents=latents, class_captions=tuple(caption(scene, rng) for scene in scenes))
 
 
 def learn(

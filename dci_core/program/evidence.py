@@ -1,0 +1,114 @@
+"""The command `evidence`: does it do what it claims, and where does it stop? Measured on the small world."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from ..errors import BadSettings
+from ..files import write_bytes
+from ..tiny.evidence import protocol
+from ..tiny.evidence.cells import Bench
+from ..tiny.evidence.ground import PARTS, Shelf, hash_files
+from ..tiny.evidence.store import Store
+from ..tiny.evidence.study import JUDGE_PARTS, Plan, carry_out, read_studies, still_to_do
+from ..tiny.evidence.summary import summarise, write_tables
+from .console import Console
+from .house import House
+from .places import check_folder
+
+MOST_WORKERS = 256
+
+
+def evidence(options: Namespace, console: Console) -> int:
+    """Does what is left of the study and writes its tables, plots, report and summary."""
+    plan = plan_from(options)
+    workers, device = choose_workers(options.workers), choose_device()
+    check_weights(options.weights)
+    check_plots()
+    folder = check_folder(options.out)
+    store = Store.open(folder, plan.about(options.weights))
+    shelf = Shelf(options.concepts_in or folder / "concepts", hash_files(options.weights, PARTS))
+    todo = still_to_do(plan, store, shelf)
+    console.say(
+        f"{plan.size.name} study {', '.join(plan.studies)}: {len(todo.lessons)} trainings and {len(todo.cells)} cells "
+        f"to do, {len(store.results)} done before; {workers} at a time on {device}"
+    )
+    started = time.perf_counter()
+    bench = Bench(options.weights, shelf, device)
+    with one_thread(device), console.bar(todo.cost, "evidence") as bar:
+        for cost in carry_out(todo, bench, store, workers if device == "cpu" else 1):
+            bar.update(cost)
+    seconds = time.perf_counter() - started
+    return publish(plan, store, folder, options, seconds, console)
+
+
+def publish(plan: Plan, store: Store, folder: Path, options: Namespace, seconds: float, console: Console) -> int:
+    """Tables, summary, plots and report from the finished cells."""
+    from ..tiny.evidence.plots import draw_plots  # matplotlib takes its time to load, and no other command needs it
+    from ..tiny.evidence.report import write_report
+
+    summary = summarise(plan, store.results, hash_files(options.weights, JUDGE_PARTS))
+    write_tables(plan, store.results, folder)
+    write_bytes(folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+    drawn = draw_plots(summary, folder)
+    report = write_report(summary, drawn)
+    write_bytes(folder / "report.md", report.encode())
+    console.result(summary, f"{report}\n{seconds / 60:.1f} minutes; all of it is in {folder}")
+    return 0
+
+
+def plan_from(options: Namespace) -> Plan:
+    """What was asked for; raises BadSettings."""
+    size = protocol.SIZES["full" if options.full else "quick"]
+    if options.concepts is not None:
+        size = size.with_concepts(options.concepts)
+    if options.seeds is not None:
+        size = size.with_seeds(options.seeds)
+    return Plan(size, protocol.GROUND, read_studies(options.study))
+
+
+def choose_workers(asked: int | None) -> int:
+    """As many as asked, or as cores that this process may use; raises BadSettings."""
+    if asked is not None and not 1 <= asked <= MOST_WORKERS:
+        raise BadSettings(f"{asked} workers were asked for", f"1 to {MOST_WORKERS} were expected", "change --workers")
+    if asked is not None:
+        return asked
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_device() -> str:
+    """The GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_weights(folder: Path) -> None:
+    """Nothing, or BadModel (from the house): workers must not be the ones to find out."""
+    house = House(folder)
+    for part in (house.model, house.codec, house.judge):
+        assert part is not None
+
+
+def check_plots() -> None:
+    """Nothing, or BadSettings where the library for plots is missing: hours of work must not end there."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise BadSettings("matplotlib is not installed", "the plots need it", 'pip install "ico-dci[headless]"')
+
+
+@contextmanager
+def one_thread(device: str) -> Iterator[None]:
+    """One torch thread while this lasts: the model is so small that several only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if device == "cpu" else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,1 @@
+"""The evidence: what ICO and DCI do on the small world, against every plain dial, from one command."""

@@ -1,0 +1,221 @@
+"""The study's smallest pieces of work: each gives plain numbers, depends on nothing but itself, and has a key."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ...apply import apply_concept
+from ...concept import Concept
+from ...prompts import Prompts, encode_text
+from ...tokens import PLACEHOLDER, PromptPair
+from ..codec import Codec
+from ..judge import Judge, Scale, Verdict, verdict
+from ..model import TinyModel, World, load_part, load_tiny_world
+from ..trial import Ask, asks_for, scale_for
+from ..world.concepts import CONCEPTS, HeldOut
+from ..world.words import HOMES, PLACES
+from .dials import Way
+from .drawing import Rows, draw_rows
+from .ground import Lesson, Shelf, hash_of
+from .protocol import Panel, Training
+
+ROWS_ON_CPU, ROWS_ON_GPU = 8, 64  # pictures in one run
+KEPT_MODELS = 6  # of 28 MB each; cells of one concept follow each other
+ENCODER = "clip_l"
+Numbers = dict[str, Any]
+"""What a cell gives, as JSON keeps it."""
+
+
+@dataclass
+class Bench:
+    """One worker's tools, each read when it is first needed.
+
+    weights  folder of the small world's weights
+    device   where pictures are drawn; the codec's encoder and the judge stay on the CPU and always say the same
+    """
+
+    weights: Path
+    shelf: Shelf
+    device: str = "cpu"
+    scales: dict[int, Scale] = field(default_factory=dict)
+    models: dict[str, tuple[TinyModel, Concept]] = field(default_factory=dict)
+
+    @cached_property
+    def world(self) -> World:
+        """The model on the device, the codec on the CPU."""
+        world = load_tiny_world(self.weights)
+        return World(TinyModel(world.model.text.to(self.device), world.model.unet.to(self.device)), world.codec)
+
+    @cached_property
+    def decoder(self) -> Codec:
+        """The codec on the device."""
+        return copy.deepcopy(self.world.codec).to(self.device)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The judge, on the CPU."""
+        judge = Judge()
+        load_part("judge", judge, self.weights)
+        return judge
+
+    def scale(self, concept: int) -> Scale:
+        """What likeness to the concept is measured against, whatever it was trained on."""
+        if concept not in self.scales:
+            self.scales[concept] = scale_for(self.judge, CONCEPTS[concept])
+        return self.scales[concept]
+
+    def tuned(self, concept: int, training: Training, step: int, strength: float = 1.0) -> tuple[TinyModel, Concept]:
+        """The model with the concept in place, and the concept."""
+        key = hash_of(concept, asdict(training), step, strength)
+        if key not in self.models:
+            while len(self.models) >= KEPT_MODELS:
+                self.models.pop(next(iter(self.models)))
+            learned = self.shelf.load(concept, training, step)
+            self.models[key] = apply_concept(self.world.model, learned, strength), learned
+        return self.models[key]
+
+
+class Cell(Protocol):
+    """One piece of work."""
+
+    @property
+    def lesson(self) -> Lesson | None:
+        """What must have been learned before."""
+
+    @property
+    def cost(self) -> int:
+        """Rows times steps of the U-Net, about."""
+
+    def play(self, bench: Bench) -> Numbers:
+        """The numbers."""
+
+
+def key_of(cell: Cell) -> str:
+    """The cell's name in the store: everything that decides its numbers, hashed."""
+    return hash_of(type(cell).__name__, asdict(cell))  # type: ignore[call-overload]  # every cell is a dataclass
+
+
+@dataclass(frozen=True)
+class PictureCell:
+    """All prompts and seeds of one concept drawn one way and judged."""
+
+    concept: int
+    training: Training
+    step: int
+    way: Way
+    prompts: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def lesson(self) -> Lesson | None:
+        """The checkpoint that is drawn from."""
+        return Lesson(self.concept, self.training, (self.step,))
+
+    @property
+    def cost(self) -> int:
+        """Two rows a picture and step, and in the window two more."""
+        extra = 2 * self.way.dci.window if self.way.dci else 0
+        return int(len(self.prompts) * len(self.seeds) * self.way.sample.num_steps * (2 + extra))
+
+    def play(self, bench: Bench) -> Numbers:
+        """Per picture [prompts][seeds]: likeness, following, has_all, has_noun."""
+        pictures = self.draw(bench)
+        asks = asks_for(CONCEPTS[self.concept])
+        found = []
+        for i, number in enumerate(self.prompts):
+            own = pictures[i * len(self.seeds) : (i + 1) * len(self.seeds)]
+            found.append(judge_pictures(bench, self.concept, asks[number], own))
+        return {name: [numbers[name] for numbers in found] for name in found[0]}
+
+    def draw(self, bench: Bench) -> Tensor:
+        """[(prompts seeds) 3 128 128] in 0..1, on the CPU."""
+        model, concept = bench.tuned(self.concept, self.training, self.step, self.way.concept_strength)
+        texts = [prompts_for(model, concept, CONCEPTS[self.concept], number, self.way) for number in self.prompts]
+        return draw_prompts(bench, model, texts, self.seeds, self.way)
+
+
+def draw_prompts(bench: Bench, model: TinyModel, texts: Sequence[Prompts], seeds: Sequence[int], way: Way) -> Tensor:
+    """[(prompts seeds) 3 128 128] in 0..1, on the CPU."""
+    most = ROWS_ON_CPU if bench.device == "cpu" else ROWS_ON_GPU
+    rows = [(i, seed) for i in range(len(texts)) for seed in seeds]
+    pictures = []
+    for first in range(0, len(rows), most):
+        owner, chosen = zip(*rows[first : first + most], strict=True)
+        used = sorted(set(owner))
+        part = Rows([texts[i] for i in used], tuple(used.index(i) for i in owner), chosen)
+        latents = draw_rows(model, part, way.sample, way.dci, way.swap_window)
+        with torch.no_grad():
+            pictures.append(bench.decoder.decode(latents).cpu())
+    return torch.cat(pictures)
+
+
+def prompts_for(model: TinyModel, concept: Concept, thing: HeldOut, number: int, way: Way) -> Prompts:
+    """One prompt as this way reads it."""
+    asks = asks_for(thing)
+    pair = pair_of(model, concept, asks, number, way)
+    prompts = Prompts.from_pair(model, pair)
+    if way.prompt_weight != 1:
+        prompts = weighted(prompts, pair.tokens.concept.span, way.prompt_weight)
+    if way.negative_home:
+        home = HOMES[thing.thing.noun]
+        assert home is not None  # every concept's noun has one
+        prompts = replace(prompts, empty=encode_text(model, PLACES[home]))
+    return prompts
+
+
+def pair_of(model: TinyModel, concept: Concept, asks: Sequence[Ask], number: int, way: Way) -> PromptPair:
+    """The concept's prompt and the auxiliary one."""
+    template = asks[number].template
+    auxiliary = concept.phrase if way.auxiliary_prompt == "concept" else way.auxiliary
+    other = None
+    if way.auxiliary_prompt == "shuffled":  # the next prompt asks for another place, whichever comes first
+        other = asks[(number + 1) % len(asks)].template.replace(PLACEHOLDER, auxiliary)
+    return PromptPair.from_template(
+        template,
+        trigger=concept.trigger,
+        noun=concept.noun,
+        auxiliary=auxiliary,
+        encoder=model.encoders[ENCODER],
+        auxiliary_prompt=other,
+    )
+
+
+def weighted(prompts: Prompts, slots: Sequence[int], weight: float) -> Prompts:
+    """The concept prompt with these slots between the empty prompt's hidden states (0) and their own (1)."""
+    hidden = prompts.concept.hidden.clone()
+    at = list(slots)
+    empty = prompts.empty.hidden[:, at]
+    hidden[:, at] = empty + (hidden[:, at] - empty) * weight
+    return replace(prompts, concept=replace(prompts.concept, hidden=hidden))
+
+
+def judge_pictures(bench: Bench, concept: int, ask: Ask, pictures: Tensor) -> dict[str, list[float]]:
+    """The judge's word on pictures of one prompt, a number a picture."""
+    noun = CONCEPTS[concept].thing.noun
+    found = verdict(bench.judge, pictures, bench.scale(concept), {**ask.asked, "noun": noun})
+    return numbers_of(found)
+
+
+def numbers_of(found: Verdict) -> dict[str, list[float]]:
+    """A verdict as plain numbers; has_all leaves the noun out, as likeness speaks of it."""
+    right = torch.stack([value for question, value in found.asked.items() if question != "noun"])
+    values = {
+        "likeness": found.likeness,
+        "following": found.prompt_following,
+        "has_all": right.all(dim=0).float(),
+        "has_noun": found.asked["noun"].float(),
+    }
+    return {name: [round(x, 5) for x in value.tolist()] for name, value in values.items()}
+
+
+def picture_cells(panel: Panel, training: Training, step: int, way: Way) -> list[PictureCell]:
+    """One cell for each concept of the panel."""
+    return [PictureCell(c, training, step, way, panel.prompts, panel.seeds) for c in panel.concepts]
