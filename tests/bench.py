@@ -94,6 +94,7 @@ def main() -> None:
             print(f"{name:28}unmeasured: {reason}", flush=True)
             rows.append({**dict.fromkeys(JSON_FIELDS), "case": name, "device": device.type})
         if chosen.json is not None:
+            chosen.json.parent.mkdir(parents=True, exist_ok=True)
             chosen.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     print(f"{time.perf_counter() - started:.0f} s in all, {torch.get_num_threads()} threads")
 
