@@ -36,7 +36,7 @@ MICRO = Size(
     candidates=ONE,
     later=1,
     sample=replace(TINY_SAMPLE, num_steps=1),
-    step_counts=(1, 2),
+    step_counts=(2, 3),
 )
 GROUND = Ground("varied", replace(TINY_ICO, batch=1), earlier=(1,), main=2, later=(3,))
 

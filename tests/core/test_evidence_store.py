@@ -102,6 +102,7 @@ def test_another_world_s_concepts_are_not_taken(tmp_path: Path) -> None:
 def test_workers_give_the_numbers_of_one_process_and_their_errors_come_back(tmp_path: Path) -> None:
     bench = Bench(WEIGHTS, Shelf(tmp_path, "w"))
     jobs = [CeilingCell(8), CeilingCell(9)]
+    assert list(crew.work(bench, [], 2)) == []
     assert dict(crew.work(bench, jobs, 2)) == dict(crew.work(bench, jobs, 1))
     with pytest.raises(BadConcept, match="could not be read"):
         exhaust(crew.work(bench, [*jobs, PictureCell(8, TRAINING, 3, Way(), (0,), (0,))], 2))

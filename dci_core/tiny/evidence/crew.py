@@ -48,7 +48,7 @@ def play(bench: Bench, job: Job) -> Numbers:
 
 def work(bench: Bench, jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, Numbers]]:
     """(index, numbers) of every job as it ends; raises the first PackError. One worker works in this process."""
-    if workers == 1 or len(jobs) == 1:
+    if workers == 1 or len(jobs) <= 1:
         for i, job in enumerate(jobs):
             yield i, play(bench, job)
         return
