@@ -16,4 +16,4 @@ TINY_ICO = IcoSettings(
     prior="teacher",
 )
 TINY_SAMPLE = SampleSettings(num_steps=20, cfg=4.0, sampler="dpmpp_2m")
-TINY_DCI = DciSettings(window=0.3, strength=1.0, guidance="aligned", gain="scaled")
+TINY_DCI = DciSettings(window=0.5, strength=2.0, guidance="aligned", gain="scaled")

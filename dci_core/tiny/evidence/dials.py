@@ -46,7 +46,8 @@ class Setting:
     step: int | None = None
 
 
-WINDOWS = (0.05, 0.1, 0.2, 0.3)  # 1, 2, 4 and 6 of 20 steps
+WINDOWS = (0.1, 0.2, 0.3, 0.5)  # 2, 4, 6 and 10 of 20 steps
+SWAP_WINDOWS = (0.05, 0.1, 0.2, 0.3)  # the object is lost in longer ones
 STRENGTHS = (0.3, 0.5, 0.7, 0.85)
 CFGS = (2.0, 3.0, 6.0, 8.0)
 PROMPT_WEIGHTS = (0.5, 0.7, 0.85, 1.2)
@@ -78,7 +79,7 @@ def dials(base: Way, earlier: tuple[int, ...]) -> dict[str, tuple[Setting, ...]]
             Setting(f"prompt weight {w:g}", replace(base, prompt_weight=w)) for w in PROMPT_WEIGHTS
         ),
         "checkpoint_dial": tuple(Setting(f"step {s}", base, s) for s in earlier),
-        "prompt_swap_dial": tuple(Setting(f"swap {w:g}", replace(base, swap_window=w)) for w in WINDOWS),
+        "prompt_swap_dial": tuple(Setting(f"swap {w:g}", replace(base, swap_window=w)) for w in SWAP_WINDOWS),
     }
 
 
@@ -90,7 +91,7 @@ def controls(base: Way) -> tuple[Setting, ...]:
         Setting("auxiliary prompt shuffled", replace(dci, auxiliary_prompt="shuffled")),
         Setting("auxiliary prompt is the concept's", replace(dci, auxiliary_prompt="concept")),
         Setting("weights fixed at one half", with_dci(base, fixed_weight=0.5)),
-        Setting("prompt swap, no DBIM", replace(base, swap_window=TINY_DCI.window)),
+        Setting("prompt swap, no DBIM", replace(base, swap_window=0.3)),
         Setting("auxiliary mask inverted", with_dci(base, inverts_noun=True)),
         Setting("negative prompt: the home place", replace(base, negative_home=True)),
     )

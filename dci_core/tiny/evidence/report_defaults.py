@@ -37,8 +37,8 @@ OTHERS = {  # SD 1.x, SD 2.x and SDXL share these
     "SampleSettings": {"num_steps": PLAIN, "cfg": RELEASED, "sampler": RELEASED},
 }
 TINY = {
-    "window": f"{RELEASED}; the sweep of study C says how it fares",
-    "strength": ARITHMETIC,
+    "window": f"{MEASURED}: with strength, most pictures with both object and scene; the higher likeness of equals",
+    "strength": f"{MEASURED}, with the window",
     "guidance": MEASURED,
     "gain": ARITHMETIC,
     "steps": MEASURED,

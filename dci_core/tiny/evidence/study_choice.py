@@ -9,8 +9,8 @@ from .protocol import Ground, Size
 from .study_anatomy import sides
 from .tables import Results, Row, row_of
 
-WINDOWS = (0.05, 0.1, 0.2, 0.3, 0.5)
-STRENGTHS = (0.5, 1.0, 1.4)
+WINDOWS = (0.1, 0.2, 0.3, 0.5)
+STRENGTHS = (1.0, 2.0, 3.0)
 
 
 def groups(size: Size) -> dict[str, tuple[Setting, ...]]:
