@@ -57,10 +57,17 @@ def line(figure: Figure) -> str:
     ratio = "        " if figure.ratio is None else f"{figure.ratio:8.3f}"
     seconds = "         " if figure.seconds is None else f"{figure.seconds:7.3f} s"
     value = figure.seconds if figure.ratio is None else figure.ratio
-    kept = "" if figure.target is None or value is None else ("kept " if value <= figure.target else "MISSED ")
-    target = "" if figure.target is None else f"{kept}<= {figure.target:.3g}"
+    target = "" if figure.target is None or value is None else f"{verdict(value, figure)} <= {figure.target:.3g}"
     where = f"{figure.device} {figure.dtype}"
-    return f"{figure.case:28}{ratio} +-{figure.spread:6.3f} {seconds}  {target:16} {where:13} {figure.what}"
+    return f"{figure.case:28}{ratio} +-{figure.spread:6.3f} {seconds}  {target:24} {where:13} {figure.what}"
+
+
+def verdict(value: float, figure: Figure) -> str:
+    """Whether the target is kept, for certain or within the spread."""
+    assert figure.target is not None
+    if value <= figure.target:
+        return "kept"
+    return "within spread of" if value - figure.spread <= figure.target else "MISSED"
 
 
 def row(figure: Figure) -> dict[str, object]:
