@@ -13,6 +13,7 @@ from ..branches import DciSettings
 from ..errors import BadSettings
 from ..families import find_family
 from ..layers import LayerMask
+from ..paper import grid
 from ..sample import SampleSettings
 from ..samplers import find_sampler, refuse_eta
 from ..schedule import sd_schedule, spaced_sigmas, window_threshold
@@ -20,7 +21,6 @@ from ..tiny.defaults import TINY_DCI, TINY_SAMPLE
 from .choices import chosen
 from .console import Console
 from .house import House, known_noun, unknown_words
-from .paper import grid
 from .places import PICTURES, check_out, save_image
 from .sampling import draw, pair_prompts, plain_prompts, with_concept
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from dci_core.errors import BadSettings
-from dci_core.program.sweep_sheet import draw_sweep, lay_out
 from dci_core.sweep import read_numbers, read_sweep
+from dci_core.sweep_sheet import draw_sweep, lay_out
 
 SWEEP = read_sweep("0.1, .3,0.50", "1, -2")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..sweep import PLAIN, Sweep
 from .paper import FAINT, LINE, PAPER, Pen
+from .sweep import PLAIN, Sweep
 
 SMALLEST, LARGEST = 13, 40  # letters, px; they grow with the cells
 
