@@ -81,13 +81,14 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", help="names of cases; none: all")
     parser.add_argument("--full", action="store_true", help="also SDXL's shape, 512 and 1024 px, batch 1, 4, 8")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--profile", action="store_true", help="also print where each case's time goes, by kernel")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, help="of single steps; fp16 on a GPU, else fp32")
     parser.add_argument("--seconds", type=float, default=30.0, help="for each case, loading left out")
     chosen = parser.parse_args()
     device = torch.device(chosen.device)
     dtype = DTYPES[chosen.dtype or ("fp16" if device.type == "cuda" else "fp32")]
-    bench, known = Bench(device, dtype, chosen.seconds, chosen.full), cases(chosen.full)
+    bench, known = Bench(device, dtype, chosen.seconds, chosen.full, chosen.profile), cases(chosen.full)
     if unknown := set(chosen.cases) - set(known):
         parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     rows: list[dict[str, object]] = []

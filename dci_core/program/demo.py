@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..concept import Concept
@@ -22,6 +23,7 @@ from ..errors import BadPicture
 from ..families import find_family
 from ..files import write_bytes
 from ..ico_settings import IcoSettings, check_settings
+from ..intervals import interval
 from ..pictures import Picture, load_pictures
 from ..schedule import spaced_sigmas
 from ..tiny.defaults import TINY_DCI, TINY_ICO, TINY_SAMPLE
@@ -34,7 +36,6 @@ from .demo_sheet import Note, Row, Summary, draw_sheet
 from .house import House
 from .places import check_out, save_image
 from .sampling import Drawn, draw, pair_prompts, plain_prompts, with_concept
-from .scores import Scores, interval
 from .training import Course, Stopped, encode, learn, start
 from .world import write_references
 
@@ -43,6 +44,8 @@ KIND = "home"  # all from one place, as the study has them: there plain sampling
 AUXILIARY = "cat"
 SEEDS = (0, 1, 2, 3)
 WAYS = ("plain", "dci")
+Scores = NDArray[np.float64]
+"""[prompts seeds], each in 0..1"""
 
 
 @dataclass
@@ -154,8 +157,13 @@ def measure(shots: dict[str, list[Shot]]) -> dict[str, Any]:
     scores["gain"] = {what: scores["dci"][what] - scores["plain"][what] for what in whats}
     for way, found in scores.items():
         means[way] = {what: round(float(values.mean()), 4) for what, values in found.items()}
-        intervals[way] = {what: [round(end, 4) for end in interval(values)] for what, values in found.items()}
+        intervals[way] = {what: [round(end, 4) for end in by_prompt(values)] for what, values in found.items()}
     return {"plain": means["plain"], "dci": means["dci"], "intervals": intervals}
+
+
+def by_prompt(scores: Scores) -> tuple[float, float]:
+    """The interval of [prompts seeds], prompts drawn again."""
+    return interval(scores.ravel().tolist(), np.indices(scores.shape)[0].ravel().tolist())
 
 
 def summaries(result: dict[str, Any]) -> list[Summary]:

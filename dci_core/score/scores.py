@@ -23,11 +23,11 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import BadPicture, BadSettings
+from ..intervals import interval
 from .encoders import ClipEncoder, DinoEncoder, Tick, embed
 
 NAMES = {"clip_t": "CLIP-T", "clip_i": "CLIP-I", "dino": "DINO"}
 FEWEST_REFERENCES = 2  # one alone says nothing about how much the real pictures differ
-DRAWS, SEED = 4000, 17
 
 
 @dataclass(frozen=True)
@@ -149,13 +149,3 @@ def summed_up(values: Sequence[float], groups: Sequence[Hashable]) -> Score:
     together = groups if len(set(groups)) > 1 else range(len(values))
     low, high = interval(values, together) if len(values) > 1 else (None, None)
     return Score(tuple(values), float(np.mean(values)), low, high)
-
-
-def interval(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[float, float]:
-    """95% bootstrap interval of the mean, whole groups drawn again."""
-    names = sorted(set(groups), key=list(groups).index)
-    parts = [[value for value, group in zip(values, groups, strict=True) if group == name] for name in names]
-    sums, counts = np.array([sum(part) for part in parts]), np.array([len(part) for part in parts])
-    drawn = np.random.default_rng(SEED).integers(len(parts), size=(DRAWS, len(parts)))
-    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (0.025, 0.975))
-    return float(low), float(high)

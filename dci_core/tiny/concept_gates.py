@@ -26,7 +26,7 @@ from .readings import Reading, reading
 from .trial import Ask, asks_for, pictures_of, scale_for, to_tensor
 from .world.captions import caption
 from .world.concepts import CONCEPTS, HELD_OUT_LOOKS, HeldOut
-from .world.scene import Scene, random_place, random_thing, render
+from .world.scene import Rendered, Scene, random_place, random_thing, render
 from .world.words import NOUNS, RARE_WORDS
 
 LEAST_LIKENESS = 0.7
@@ -36,15 +36,20 @@ CLASS_PICTURES, CLASS_SEED = 40, 515_000
 
 def begin(world: World, thing: HeldOut, kind: str, settings: IcoSettings) -> tuple[TrainingData, TrainState]:
     """The training of a held-out object at its first step, on its reference pictures."""
-    pixels = to_tensor(thing.references(kind))
-    with torch.no_grad():
-        latents = torch.stack((world.codec.encode(pixels), world.codec.encode(pixels.flip(-1))), dim=1)
-    data = TrainingData(latents, captions=(None,) * len(pixels))
+    latents = in_both_flips(world, thing.references(kind))
+    data = TrainingData(latents, captions=(None,) * len(latents))
     if settings.prior == "pictures":
         data = with_class_pictures(world, data, thing.thing.noun)
     rare = rare_tokens(world.model, settings)
     state = begin_training(world.model, data, settings, noun=thing.thing.noun, rare_tokens=rare)
     return data, state
+
+
+def in_both_flips(world: World, pictures: Sequence[Rendered]) -> Tensor:
+    """Latents of the pictures and of their mirror images, [b 2 c h w]."""
+    pixels = to_tensor(pictures)
+    with torch.no_grad():
+        return torch.stack((world.codec.encode(pixels), world.codec.encode(pixels.flip(-1))), dim=1)
 
 
 def rare_tokens(model: TinyModel, settings: IcoSettings) -> dict[str, list[int]]:
@@ -60,9 +65,7 @@ def with_class_pictures(world: World, data: TrainingData, noun: str) -> Training
     while len(scenes) < CLASS_PICTURES:
         scene = Scene(random_thing(rng, noun), random_place(noun, rng))
         scenes += [] if scene.thing.look in HELD_OUT_LOOKS else [scene]
-    pixels = to_tensor([render(scene, rng) for scene in scenes])
-    with torch.no_grad():
-        latents = torch.stack((world.codec.encode(pixels), world.codec.encode(pixels.flip(-1))), dim=1)
+    latents = in_both_flips(world, [render(scene, rng) for scene in scenes])
     return replace(data, class_latents=latents, class_captions=tuple(caption(scene, rng) for scene in scenes))
 
 

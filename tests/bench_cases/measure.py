@@ -23,12 +23,14 @@ class Bench:
 
     seconds  that one case may take, warm-up and loading left out
     is_full  whether the large shapes, batches and peak memory are asked for
+    profiles whether to print where the subject's own time goes, and the base's
     """
 
     device: torch.device
     dtype: torch.dtype
     seconds: float = 45.0
     is_full: bool = False
+    profiles: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def side_by_side(
 ) -> Figure:
     """The subject against the base, in the order A B, B A, A B ...; both ran once before, unseen."""
     subject(), base()
+    for name, work in (("subject", subject), ("base", base)) if bench.profiles else ():
+        print(f"{case}, {name}:\n{profile_of(work)}")
     first, second = [subject, base], [base, subject]
     times: list[tuple[float, float]] = []
     started = time.perf_counter()
@@ -80,6 +84,13 @@ def alone(bench: Bench, case: str, subject: Work, *, what: str, target: float | 
         times.append(seconds_of(bench, subject))
     where = (str(bench.device.type), str(bench.dtype).removeprefix("torch."))
     return Figure(case, None, statistics.median(times), half_quartiles(times), *where, what, target)
+
+
+def profile_of(work: Work) -> str:
+    """Where one call's time goes, by kernel."""
+    with torch.profiler.profile() as profile:
+        work()
+    return profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=32)
 
 
 def seconds_of(bench: Bench, work: Work) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 
 import torch
@@ -43,7 +44,7 @@ def against_plain(case: str, target: float, batch: int, dci: DciSettings) -> Cal
     def measured(bench: Bench) -> list[Figure]:
         what = f"whole run, tiny world, {STEPS} steps, {SCHEDULER} scheduler, batch {batch}, against plain"
         works = [partial(run, bench.device, batch, setting) for setting in (dci, None)]
-        fp32 = Bench(bench.device, torch.float32, bench.seconds, bench.is_full)  # the tiny world's own precision
+        fp32 = replace(bench, dtype=torch.float32)  # the tiny world's own precision
         return [side_by_side(fp32, case, *works, what=what, target=target)]
 
     return measured

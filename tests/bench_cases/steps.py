@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import product
 
@@ -111,7 +112,7 @@ def train_step_case(name: str, prior: str, target: float) -> Callable[[Bench], l
     """A training step against forward and activation backward of as many rows."""
 
     def measured(bench: Bench) -> list[Figure]:
-        fp32 = Bench(bench.device, torch.float32, bench.seconds, bench.is_full)
+        fp32 = replace(bench, dtype=torch.float32)
         model, data, steps = training(fp32, prior)
         rows = BATCH if prior == "none" else 2 * BATCH
         what = f"SD 1.5's shape, 256 px, {rows} rows, prior {prior}, against forward + activation backward of them"

@@ -14,6 +14,7 @@ from PIL import Image
 from torch.nn.functional import cosine_similarity
 
 from dci_core.errors import BadModel, BadPicture, BadSettings, PromptTooLong
+from dci_core.intervals import interval
 from dci_core.score.encoders import embed, load_clip, load_dino
 from dci_core.score.folders import CLIP, DINO, folders_in
 from dci_core.score.frontier import frontier
@@ -21,7 +22,6 @@ from dci_core.score.scores import (
     Judges,
     Score,
     among,
-    interval,
     look_at_references,
     mean_cosine,
     score_pictures,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +22,10 @@ from ..model import TinyModel, World, load_part, load_tiny_world
 from ..trial import Ask, asks_for, scale_for
 from ..world.concepts import CONCEPTS, HeldOut
 from ..world.words import HOMES, PLACES
-from .dials import Way
+from .dials import Setting, Way
 from .drawing import Rows, draw_rows
 from .ground import Lesson, Shelf, hash_of
-from .protocol import Panel, Training
+from .protocol import Ground, Panel, Training
 
 ROWS_ON_CPU, ROWS_ON_GPU = 8, 64  # pictures in one run
 KEPT_MODELS = 6  # of 28 MB each; cells of one concept follow each other
@@ -214,6 +214,16 @@ def numbers_of(found: Verdict) -> dict[str, list[float]]:
         "has_noun": found.asked["noun"].float(),
     }
     return {name: [round(x, 5) for x in value.tolist()] for name, value in values.items()}
+
+
+def cells_of(groups: Mapping[str, Sequence[Setting]], panel: Panel, ground: Ground) -> list[PictureCell]:
+    """Everything that these groups of settings draw over a panel."""
+    return [
+        cell
+        for settings in groups.values()
+        for setting in settings
+        for cell in picture_cells(panel, ground.training, setting.step or ground.main, setting.way)
+    ]
 
 
 def picture_cells(panel: Panel, training: Training, step: int, way: Way) -> list[PictureCell]:

@@ -52,7 +52,7 @@ class OwnCell:
     @property
     def lesson(self) -> Lesson | None:
         """The checkpoint that is drawn from."""
-        return Lesson(self.concept, self.training, (self.step,))
+        return self.drawn.lesson
 
     @property
     def cost(self) -> int:

@@ -16,7 +16,6 @@ PROMPTS = tuple(range(8))
 LOW_PRIOR = (4, 5, 6, 7)  # of the eight prompts that `trial.asks_for` makes
 TEST = tuple(c.number for c in CONCEPTS if not c.is_development)
 DEVELOPMENT = tuple(c.number for c in CONCEPTS if c.is_development)
-LEAST_LIKENESS = 0.7  # a picture of the concept, where likeness is asked as yes or no
 
 
 @dataclass(frozen=True)

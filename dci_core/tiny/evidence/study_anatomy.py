@@ -8,11 +8,11 @@ from dataclasses import replace
 from ...branches import GAINS, Guidance
 from ...families import find_family
 from ...layers import LayerMask, list_blocks
-from .cells import PictureCell, picture_cells
+from .cells import PictureCell, cells_of
 from .dials import Setting, Way, plain, with_dci
 from .protocol import Ground, Size
 from .spring import SpringCell
-from .tables import Results, Row, row_of
+from .tables import Results, Row, rows_of
 
 WINDOWS = (0.1, 0.3, 0.5, 0.7, 1.0)
 NOUNS = ("cat", "star", "heart", "rocket")  # the last has a home; none is the class of a concept that is asked
@@ -84,18 +84,9 @@ def springs(size: Size, ground: Ground) -> list[SpringCell]:
 
 def cells(size: Size, ground: Ground) -> list[PictureCell]:
     """Everything the study draws and judges."""
-    return [
-        cell
-        for settings in groups(size).values()
-        for setting in settings
-        for cell in picture_cells(size.anatomy, ground.training, ground.main, setting.way)
-    ]
+    return cells_of(groups(size), size.anatomy, ground)
 
 
 def rows(size: Size, ground: Ground, results: Results) -> list[Row]:
     """A row for each setting."""
-    return [
-        row_of(results, group, setting, size.anatomy, ground.training, ground.main)
-        for group, settings in groups(size).items()
-        for setting in settings
-    ]
+    return rows_of(results, groups(size), size.anatomy, ground)

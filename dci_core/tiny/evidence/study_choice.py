@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ...layers import LayerMask
-from .cells import PictureCell, picture_cells
+from .cells import PictureCell, cells_of
 from .dials import Setting, plain, with_dci
 from .protocol import Ground, Size
 from .study_anatomy import sides
-from .tables import Results, Row, row_of
+from .tables import Results, Row, rows_of
 
 WINDOWS = (0.1, 0.2, 0.3, 0.5)
 STRENGTHS = (1.0, 2.0, 3.0)
@@ -27,18 +27,9 @@ def groups(size: Size) -> dict[str, tuple[Setting, ...]]:
 
 def cells(size: Size, ground: Ground) -> list[PictureCell]:
     """Everything that is tried."""
-    return [
-        cell
-        for settings in groups(size).values()
-        for setting in settings
-        for cell in picture_cells(size.candidates, ground.training, ground.main, setting.way)
-    ]
+    return cells_of(groups(size), size.candidates, ground)
 
 
 def rows(size: Size, ground: Ground, results: Results) -> list[Row]:
     """A row for each setting."""
-    return [
-        row_of(results, group, setting, size.candidates, ground.training, ground.main)
-        for group, settings in groups(size).items()
-        for setting in settings
-    ]
+    return rows_of(results, groups(size), size.candidates, ground)

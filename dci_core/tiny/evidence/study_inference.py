@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .cells import PictureCell, picture_cells
+from .cells import PictureCell, cells_of
 from .dials import Setting, controls, dials, plain
 from .protocol import Ground, Size
 from .statistics import Array, Measured, Spots, drawn_means, measured
-from .tables import Results, Row, Scores, row_of
+from .tables import Results, Row, Scores, rows_of
 
 SHARE = 0.95  # of plain likeness
 
@@ -22,21 +22,12 @@ def groups(size: Size, ground: Ground) -> dict[str, tuple[Setting, ...]]:
 
 def cells(size: Size, ground: Ground) -> list[PictureCell]:
     """Everything the study draws."""
-    return [
-        cell
-        for settings in groups(size, ground).values()
-        for setting in settings
-        for cell in picture_cells(size.dials, ground.training, setting.step or ground.main, setting.way)
-    ]
+    return cells_of(groups(size, ground), size.dials, ground)
 
 
 def rows(size: Size, ground: Ground, results: Results) -> list[Row]:
     """Plain, every dial's settings, the controls."""
-    return [
-        row_of(results, group, setting, size.dials, ground.training, ground.main)
-        for group, settings in groups(size, ground).items()
-        for setting in settings
-    ]
+    return rows_of(results, groups(size, ground), size.dials, ground)
 
 
 @dataclass(frozen=True)

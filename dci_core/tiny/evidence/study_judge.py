@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..concept_gates import LEAST_LIKENESS
 from ..readings import Reading, auc, reading
 from ..world.concepts import CONCEPTS
 from .cells import Cell, Numbers, key_of
 from .judging import BaseCell, CeilingCell, GateCell, OwnCell
-from .protocol import LEAST_LIKENESS, Ground, Size
+from .protocol import Ground, Size
 from .tables import Results
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ...files import write_bytes
+from ..concept_gates import LEAST_LIKENESS
 from .cells import Numbers, PictureCell, key_of, picture_cells
 from .dials import Setting, Way
-from .protocol import LEAST_LIKENESS, LOW_PRIOR, Panel, Training
+from .protocol import LOW_PRIOR, Ground, Panel, Training
 from .statistics import Array, Measured, drawn_means, mean, measured
 
 MEASURES = ("likeness", "following", "both", "noun")
@@ -84,6 +85,15 @@ def row_of(
     scores = scores_of(results, cells)
     low = [i for i, number in enumerate(panel.prompts) if number in LOW_PRIOR]
     return Row(group, setting.name, scores, scores.on(low) if low else None)
+
+
+def rows_of(results: Results, groups: Mapping[str, Sequence[Setting]], panel: Panel, ground: Ground) -> list[Row]:
+    """A row for each setting of these groups."""
+    return [
+        row_of(results, group, setting, panel, ground.training, ground.main)
+        for group, settings in groups.items()
+        for setting in settings
+    ]
 
 
 def difference(one: Array, other: Array) -> Measured:
