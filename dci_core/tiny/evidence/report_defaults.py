@@ -9,13 +9,14 @@ from ...ico_settings import IcoSettings
 from ...sample import SampleSettings
 from ..defaults import TINY_DCI, TINY_ICO, TINY_SAMPLE
 
-MEASURED, RELEASED, ARITHMETIC, PLAIN = (
-    "measured on development concepts",
+MEASURED, RELEASED, ARITHMETIC, PLAIN, BY_HAND = (
+    "measured on development concepts (`--study choice`)",
     "released code",
     "arithmetic",
     "a plain choice",
+    "a first value, tried by hand on development concepts 0 and 3; not a search",
 )
-"""The four sources."""
+"""The five sources."""
 
 OTHERS = {  # SD 1.x, SD 2.x and SDXL share these
     "DciSettings": {
@@ -39,18 +40,18 @@ OTHERS = {  # SD 1.x, SD 2.x and SDXL share these
 TINY = {
     "window": f"{MEASURED}: with strength, most pictures with both object and scene; the higher likeness of equals",
     "strength": f"{MEASURED}, with the window",
-    "guidance": MEASURED,
+    "guidance": f"{PLAIN}: its second branch shows the asked scene (study C finds the modes alike)",
     "gain": ARITHMETIC,
-    "steps": MEASURED,
-    "batch": f"{MEASURED}, a first value and not a search",
-    "learning_rate": f"{MEASURED}, a first value and not a search",
+    "steps": BY_HAND,
+    "batch": BY_HAND,
+    "learning_rate": BY_HAND,
     "scale_rate": PLAIN,
-    "context_factor": f"{MEASURED}, a first value and not a search",
+    "context_factor": BY_HAND,
     "modifier_tokens": RELEASED,
     "positions": f"{ARITHMETIC}, as for the others",
     "prior": f"{PLAIN}, as for the others",
     "num_steps": PLAIN,
-    "cfg": f"{MEASURED}, a first value and not a search",
+    "cfg": BY_HAND,
     "sampler": PLAIN,
 }
 
