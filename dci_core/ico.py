@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .backward_memory import KeptBytes
 from .captions import join_text
 from .draws import Draw, draw_class_rows, draw_rows
 from .errors import BadSettings, TrainingDiverged
@@ -70,10 +71,29 @@ def train_steps(
     if data.fingerprint() != state.data:
         raise BadSettings("other pictures came", "those this training began with were expected", "begin a new training")
     with torch.inference_mode(False):
-        work = _Work(model, data, state, sd_schedule().log_sigmas.exp().float() if sigmas is None else sigmas)
+        work = _Work(model, data, state, default_sigmas() if sigmas is None else sigmas)
     log.info("training %r from step %d to %d", state.noun, state.step, state.settings.steps)
     while state.step < state.settings.steps:
         yield work.step()
+
+
+def backward_bytes(
+    model: Model, data: TrainingData, state: TrainState, networks: Iterable[nn.Module], *, sigmas: Tensor | None = None
+) -> int:
+    """What the backward pass of the next step keeps, counted in a forward pass that keeps nothing.
+
+    networks  whose weights are there anyway; weights that a host casts for each layer count
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        work = _Work(model, data, state, default_sigmas() if sigmas is None else sigmas)
+        with KeptBytes(networks) as kept, work.precision():
+            work.losses(0)
+    return kept.count
+
+
+def default_sigmas() -> Tensor:
+    """[1000] noise levels of Stable Diffusion's training timesteps."""
+    return sd_schedule().log_sigmas.exp().float()
 
 
 class _Work:
@@ -96,8 +116,8 @@ class _Work:
         sums: list[Tensor | None] = [None] * len(self.parameters)
         with torch.inference_mode(False), torch.enable_grad():
             for index in range(passes):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
-                    loss, prior = self._losses(index)
+                with self.precision():
+                    loss, prior = self.losses(index)
                 total = loss if prior is None else loss + self.settings.prior_weight * prior
                 losses.append(loss.item())
                 priors += [] if prior is None else [prior.item()]
@@ -111,7 +131,12 @@ class _Work:
         seconds = time.perf_counter() - started
         return StepReport(self.state.step, self.settings.steps, self.state.losses[-1], prior_loss, rate, seconds)
 
-    def _losses(self, index: int) -> tuple[Tensor, Tensor | None]:
+    def precision(self) -> torch.autocast:
+        """bfloat16 for the passes where the settings ask for it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16)
+
+    def losses(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """(concept's, prior's or None) of the next step's pass of that index; changes nothing."""
         concept, prior = self._batches(generator_for(self.settings.seed, "step", self.state.step, index))
         rows = [concept] if prior is None else [concept, prior]
         losses = [

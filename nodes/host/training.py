@@ -16,7 +16,7 @@ from ...dci_core.concept import Concept, make_concept
 from ...dci_core.concept_file import load_concept, save_concept
 from ...dci_core.errors import PackError
 from ...dci_core.estimate import check_room, needs_of, seconds_left
-from ...dci_core.ico import StepReport, train_steps
+from ...dci_core.ico import StepReport, backward_bytes, train_steps
 from ...dci_core.tiny.world.words import RARE_WORDS
 from ...dci_core.training_data import TrainingData
 from ...dci_core.training_state import TrainState, begin_training
@@ -30,7 +30,7 @@ from .thaw import open_to_gradients
 
 log = logging.getLogger(__name__)
 SAVE_EVERY = 100  # steps between two resume files
-LARGE_BYTES = 4 * 2**30  # of weights, above which the backward pass computes blocks again: SDXL in any precision
+FREE_SHARE = 0.8  # of the free memory that a backward pass may take: what else a step needs is not counted
 TIME_AFTER = (3, 20)  # steps of this run after which the log says how long it will still take
 
 
@@ -51,8 +51,7 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
         data = encode_lesson(model, vae, lesson, family)  # before the others are loaded: the VAE may push them out
     with loaded(model, clip):
         host = HostModel(model, clip, family)
-        with open_to_gradients(model.model.diffusion_model, clip.cond_stage_model, recomputes=is_heavy(model)):
-            state = run_training(host, data, lesson, place.with_suffix(".training"))
+        state = run_training(host, data, lesson, place.with_suffix(".training"))
         concept = make_concept(state, trigger=lesson.trigger, rank=lesson.keep_rank, base_hash=base)
     save_concept(concept, place)
     place.with_suffix(".losses.json").write_text(json.dumps(state.losses), encoding="utf-8")
@@ -62,14 +61,18 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
 
 def run_training(host: HostModel, data: TrainingData, lesson: Lesson, resume: Path) -> TrainState:
     """The state after the last step; whatever stops it, the resume file holds what was reached."""
-    state = resumed(host, data, lesson, resume)
-    announce(data, lesson, state, resume.parent)
+    networks = host.model.model.diffusion_model, host.clip.cond_stage_model
+    with open_to_gradients(*networks):
+        state = resumed(host, data, lesson, resume)
+        announce(data, lesson, state, resume.parent)
+        recomputes = is_short_of_memory(host, data, state)
     watcher = Preview(host, data, state, lesson.preview_every)
     reports: list[StepReport] = []
     try:
-        for report in train_steps(host, data, state, sigmas=host.sigmas()):
-            reports.append(report)
-            after_step(reports, state, watcher, resume)
+        with open_to_gradients(*networks, recomputes=recomputes):
+            for report in train_steps(host, data, state, sigmas=host.sigmas()):
+                reports.append(report)
+                after_step(reports, state, watcher, resume)
     except BaseException:
         if state.step:
             save_state(state, resume)
@@ -124,11 +127,22 @@ def announce(data: TrainingData, lesson: Lesson, state: TrainState, folder: Path
     )  # fmt: skip
 
 
-def is_heavy(model: Any) -> bool:
-    """Whether a backward pass that keeps everything is likely not to fit: a large U-Net, or one whose weights are cast
-    in every layer and would all be kept once more.
+def is_short_of_memory(host: HostModel, data: TrainingData, state: TrainState) -> bool:
+    """Whether a backward pass that keeps everything does not fit into what is free now: then blocks are computed again.
+
+    What it would keep is counted in the first step's forward pass, which keeps nothing.
     """
-    return model.model.manual_cast_dtype is not None or model.model_size() > LARGE_BYTES
+    from comfy.model_management import get_free_memory
+
+    networks = host.model.model.diffusion_model, host.clip.cond_stage_model
+    kept = backward_bytes(host, data, state, networks, sigmas=host.sigmas()) + needs_of(state).memory
+    free = get_free_memory(state.learned.deltas.device)
+    is_short = kept > FREE_SHARE * free
+    log.info(
+        "a step keeps %.1f GiB, %.1f GiB are free: blocks are %s",
+        kept / 2**30, free / 2**30, "computed again in the backward pass" if is_short else "kept for the backward pass",
+    )  # fmt: skip
+    return is_short
 
 
 @contextmanager

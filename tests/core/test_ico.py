@@ -155,7 +155,7 @@ def test_accumulated_passes_are_averaged() -> None:
     singles = []
     for index in range(2):
         work = _Work(MODEL, toy_data(), begin(two.settings), SIGMAS)
-        singles.append(work._losses(index)[0].item())
+        singles.append(work.losses(index)[0].item())
     assert report.loss == pytest.approx(sum(singles) / 2) and singles[0] != singles[1]
 
 
@@ -218,7 +218,7 @@ def test_prior_captions_give_no_gradient_to_any_embedding() -> None:
     with torch.no_grad():
         for parameter in state.learned.deltas.parameters():
             parameter.normal_(generator=torch.Generator().manual_seed(0))
-    concept, prior = _Work(MODEL, toy_data(), state, SIGMAS)._losses(0)
+    concept, prior = _Work(MODEL, toy_data(), state, SIGMAS).losses(0)
     assert prior is not None
     for loss, reaches in ((concept, True), (prior, False)):
         grads = torch.autograd.grad(loss, list(state.learned.text.parameters()), allow_unused=True, retain_graph=True)

@@ -229,15 +229,36 @@ def test_computing_blocks_again_gives_the_same_concept_and_leaves_nothing_behind
         straight, losses = train(lesson(steps=3))
         for file in folder.rglob("zorp*"):
             file.unlink()
-        kept, training.is_heavy = training.is_heavy, lambda model: True
+        told: list[bool] = []
+        kept = training.is_short_of_memory
+        training.is_short_of_memory = lambda *parts: told.append(kept(*parts)) or True
         try:
             saving, again = train(lesson(steps=3))
         finally:
-            training.is_heavy = kept
-        assert not training.is_heavy(model)
+            training.is_short_of_memory = kept
+        assert told == [False]
         assert distance(torch.tensor(again), torch.tensor(losses)) < 1e-6 and same(saving, straight, 1e-5)
         for network in (model.model.diffusion_model, clip.cond_stage_model):
             assert not any("forward" in vars(module) for module in network.modules())
+
+    in_new_folder(check)
+
+
+def test_blocks_are_computed_again_where_little_memory_is_free() -> None:
+    def check(folder: Path) -> None:
+        training, seen = PACK["nodes.host.training"], []
+        gradients, share = training.open_to_gradients, training.FREE_SHARE
+
+        def watched(*networks: Any, recomputes: bool = False) -> Any:
+            seen.append(recomputes)
+            return gradients(*networks, recomputes=recomputes)
+
+        training.open_to_gradients, training.FREE_SHARE = watched, 1e-6
+        try:
+            train(lesson(steps=1))
+        finally:
+            training.open_to_gradients, training.FREE_SHARE = gradients, share
+        assert seen == [False, True]
 
     in_new_folder(check)
 
