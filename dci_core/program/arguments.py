@@ -141,7 +141,7 @@ def add_evidence(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes; default: as many as cores")
     parser.add_argument("--concepts", type=int, metavar="N", help="at most so many concepts in each study")
-    parser.add_argument("--seeds", type=int, metavar="N", help="so many seeds in each study")
+    parser.add_argument("--seeds", type=int, metavar="N", help="at most so many seeds in each study")
     parser.add_argument("--concepts-in", type=Path, metavar="DIR", help="trained concepts, shared between studies")
 
 

@@ -34,7 +34,6 @@ MICRO = Size(
     anatomy=ONE,
     judge=PANEL,
     candidates=ONE,
-    later=1,
     sample=replace(TINY_SAMPLE, num_steps=1),
     step_counts=(2, 3),
 )
@@ -96,8 +95,8 @@ def test_a_study_of_another_size_is_refused_before_any_work(
     micro: None, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Store.open(tmp_path, study.Plan(MICRO, GROUND, ("a",)).about(weights))
-    assert main(words(weights, tmp_path, "--seeds", "2")) == 2
-    assert "another size (dials)" in sentence(capsys) and not (tmp_path / "concepts").exists()
+    assert main(words(weights, tmp_path, "--concepts", "1")) == 2
+    assert "another size (curve)" in sentence(capsys) and not (tmp_path / "concepts").exists()
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class Ground:
         return (*self.earlier, self.main, *self.later)
 
 
-GROUND = Ground("home", TINY_ICO, earlier=(40, 70, 100, 130), main=160, later=(240, 320))
+GROUND = Ground("home", TINY_ICO, earlier=(40, 70, 100, 130), main=160, later=(240,))
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,6 @@ class Size:
     anatomy   layers, windows, guidance, gain, nouns
     judge     the judge on the model's own pictures
     candidates  the dials' wider grids, on development concepts
-    later     how many checkpoints after the ground's own the curve goes on
     sample    plain sampling
     step_counts  at which windows are tried
     """
@@ -87,7 +86,6 @@ class Size:
     anatomy: Panel
     judge: Panel
     candidates: Panel
-    later: int
     sample: SampleSettings = TINY_SAMPLE
     step_counts: tuple[int, ...] = (10, 20, 50)
 
@@ -97,10 +95,10 @@ class Size:
         return Way(self.sample)
 
     def with_seeds(self, count: int) -> Size:
-        """The size with so many seeds everywhere; raises BadSettings."""
+        """The size with at most so many seeds everywhere; raises BadSettings."""
         if not 1 <= count <= 64:
             raise BadSettings(f"{count} seeds were asked for", "1 to 64 were expected", "change --seeds")
-        return self._each(lambda panel: replace(panel, seeds=tuple(range(count))))
+        return self._each(lambda panel: replace(panel, seeds=panel.seeds[:count]))
 
     def with_concepts(self, count: int) -> Size:
         """The size with at most so many concepts everywhere; raises BadSettings."""
@@ -135,16 +133,14 @@ QUICK = Size(
     anatomy=Panel(TEST[:1], seeds(1)),
     judge=Panel(TEST[:3], seeds(1)),
     candidates=Panel(DEVELOPMENT[:2], seeds(1)),
-    later=1,
 )
 FULL = Size(
     "full",
     dials=Panel(TEST, seeds(8)),
     curve=Panel(TEST, seeds(4)),
     variants=Panel(TEST[:4], seeds(4)),
-    anatomy=Panel(TEST[:4], seeds(4)),
+    anatomy=Panel(TEST[:4], seeds(1)),
     judge=Panel(TEST, seeds(4)),
     candidates=Panel(DEVELOPMENT, seeds(4)),
-    later=2,
 )
 SIZES = {"quick": QUICK, "full": FULL}

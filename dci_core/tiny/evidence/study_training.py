@@ -22,11 +22,6 @@ def curves(ground: Ground) -> dict[str, Training]:
     return {"ico": ground.training, "fixed_template": fixed(ground)}
 
 
-def curve_steps(size: Size, ground: Ground) -> tuple[int, ...]:
-    """The checkpoints that are looked at."""
-    return (*ground.earlier, ground.main, *ground.later[: size.later])
-
-
 def variants(ground: Ground) -> dict[str, Training]:
     """One thing changed at a time, at the ground's own checkpoint; the first is the ground itself."""
     own = ground.training
@@ -54,7 +49,7 @@ def cells(size: Size, ground: Ground) -> list[PictureCell]:
     found = [
         cell
         for training in curves(ground).values()
-        for step in curve_steps(size, ground)
+        for step in ground.steps
         for cell in picture_cells(size.curve, training, step, size.plain)
     ]
     for training in variants(ground).values():
@@ -67,7 +62,7 @@ def rows(size: Size, ground: Ground, results: Results) -> list[Row]:
     found = [
         row_of(results, name, Setting(f"step {step}", size.plain, step), size.curve, training, ground.main)
         for name, training in curves(ground).items()
-        for step in curve_steps(size, ground)
+        for step in ground.steps
     ]
     for name, training in variants(ground).items():
         found.append(row_of(results, "variant", Setting(name, size.plain), size.variants, training, ground.main))
