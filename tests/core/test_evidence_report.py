@@ -7,7 +7,7 @@ import pytest
 from dci_core.tiny.evidence.dials import dials
 from dci_core.tiny.evidence.plot_style import DIALS
 from dci_core.tiny.evidence.protocol import GROUND, QUICK
-from dci_core.tiny.evidence.report import AT_SHARE, HYPERVOLUME, decided, verdict
+from dci_core.tiny.evidence.report import AT_SHARE, HYPERVOLUME, decided, leads_section, verdict
 from dci_core.tiny.evidence.report_defaults import OTHERS, defaults_table
 
 
@@ -33,6 +33,16 @@ def test_the_answer_compares_dci_with_the_best_plain_dial() -> None:
     told = verdict(part)
     assert "the best plain dial (CFG) 0.700 [0.690, 0.710]; the difference is +0.200 [+0.190, +0.210]" in told
     assert "DCI is ahead of concept strength, CFG" in told and told.endswith("not decided against prompt swap.")
+
+
+def test_only_decided_leads_are_bold() -> None:
+    leads = {dial: {AT_SHARE: number(0.2), HYPERVOLUME: number(0.005)} for dial in DIALS if dial != "dci"}
+    told = leads_section({"dci_minus": leads, "low_prior": {"dci_minus": leads}}).splitlines()
+    rows = [line for line in told if line.startswith("| ")][2:]
+    assert len(rows) == len(leads)
+    for row in rows:
+        undecided, decided_lead = "+0.005 [-0.005, +0.015]", "**+0.200 [+0.190, +0.210]**"
+        assert row.split(" | ", 1)[1] == " | ".join((undecided, decided_lead) * 2) + " |"
 
 
 def test_every_dial_of_the_study_is_one_of_the_plots() -> None:

@@ -9,7 +9,7 @@ from .plot_style import DIALS, name_of
 from .report_defaults import defaults_table
 
 Summary = Mapping[str, Any]
-HYPERVOLUME, AT_SHARE = "hypervolume", "prompt_following_at_95_likeness"
+LEADS = HYPERVOLUME, AT_SHARE = "hypervolume", "prompt_following_at_95_likeness"
 PLOTS = {
     "frontier.png": "What each dial reaches from the same checkpoint and noise",
     "reach.png": "Hypervolume, and prompt-following at 95% of plain likeness, with 95% intervals",
@@ -29,7 +29,7 @@ def write_report(summary: Summary, plots: Sequence[str]) -> str:
 
     parts = [head(summary)]
     if "inference" in summary:
-        parts += [answer(summary), *shown("frontier.png", "reach.png"), reach_section(summary)]
+        parts += [answer(summary), *shown("frontier.png", "reach.png"), reach_section(summary), leads_section(summary)]
         parts += [settings_section(summary), *shown("controls.png")]
     if "training" in summary:
         parts += [training_section(summary), *shown("training.png")]
@@ -126,6 +126,22 @@ def reach_section(summary: Summary) -> str:
             lines.append([name_of(name), text(summary[HYPERVOLUME][name]), "", "", ""])
     columns = ["", "hypervolume", "following at 95% likeness", "low-prior: hypervolume", "low-prior: following at 95%"]
     return "## What each dial reaches\n\n" + table(columns, lines)
+
+
+def leads_section(summary: Summary) -> str:
+    """DCI minus every plain dial, from the same pictures' draws, all prompts and low-prior ones."""
+    lines = []
+    for dial in (dial for dial in DIALS if dial != "dci"):
+        found = [part["dci_minus"][dial][name] for part in (summary, summary["low_prior"]) for name in LEADS]
+        lines.append([name_of(dial), *(mark(lead) for lead in found)])
+    columns = ["DCI minus", "hypervolume", "following at 95% likeness", "low-prior: hypervolume", "low-prior: at 95%"]
+    told = "Bold where the interval leaves zero out."
+    return f"## How far DCI is ahead of each plain dial\n\n{table(columns, lines)}\n\n{told}"
+
+
+def mark(lead: Summary) -> str:
+    """A difference with its interval, bold where it is decided."""
+    return text(lead, "+") if decided(lead) == WORDS[2] else f"**{text(lead, '+')}**"
 
 
 def settings_lines(settings: Summary, group: str) -> list[list[str]]:
