@@ -38,6 +38,11 @@ def unpair(both: Tensor) -> tuple[Tensor, Tensor]:
     return concept, auxiliary
 
 
+def for_all(rows: Tensor, is_one: bool) -> Tensor:
+    """The first row for all where one auxiliary serves the batch, else the rows as they are; [b ...] in and out."""
+    return rows[:1].expand_as(rows) if is_one else rows
+
+
 def auxiliary_seed(seed: int) -> int:
     """Seed of the auxiliary branch's noise, in 0..2^63-1; never the same stream as the concept's own."""
     return (seed ^ AUXILIARY_STREAM) & (2**63 - 1)

@@ -16,9 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .attention import AttentionCall, AttentionRule
-from .attention_maps import TOKEN_SHARPNESS, AuxiliaryView, kept_views, live_views
-from .attention_maps import BranchRows as BranchRows  # part of what this module offers
-from .attention_maps import attention_probabilities as attention_probabilities
+from .attention_maps import TOKEN_SHARPNESS, AuxiliaryView, BranchRows, kept_views, live_views
 from .errors import BadModel
 from .indices import indices_on, picker
 from .layers import LayerId

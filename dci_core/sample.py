@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .branches import DciSettings, NoiseStream, pair, start_noise, unpair
+from .branches import DciSettings, NoiseStream, for_all, pair, start_noise, unpair
 from .dci import WeightMap, dual_guided, guided, swapped_guided
 from .errors import BadSettings
 from .families import find_family
@@ -95,10 +95,8 @@ class Run:
                 self.on_step(replace(step, x=unpair(step.x)[0], x0=x0))
 
         first = start_noise(concept.draw().to(self.like), auxiliary.draw().to(self.like), settings.guidance)
-        other = (
-            self.start[:1].expand_as(self.start) if self.start is not None and settings.one_auxiliary else self.start
-        )
-        x = self.noised(first, None if self.start is None or other is None else pair(self.start, other))
+        start = None if self.start is None else pair(self.start, for_all(self.start, settings.one_auxiliary))
+        x = self.noised(first, start)
         x = self.steps(denoise, x, noise, on_step)
         return unpair(x)[0], acted[0] if acted else None
 

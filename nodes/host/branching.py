@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...dci_core.branches import auxiliary_seed, pair, unpair
+from ...dci_core.branches import auxiliary_seed, for_all, pair, unpair
 from ...dci_core.dbim import dbim_rule
 from ...dci_core.errors import BadModel, BadSettings
 from ...dci_core.schedule import is_open, window_threshold
 from ...dci_core.stability import shared_warning, window_warning
-from .conds import TAG, doubled_mask, for_all, paired_conds
+from .conds import TAG, doubled_mask, paired_conds
 from .controls import branch_controls
 from .noise import freshness, start_noise, with_branch_noise
 from .patching import with_rule

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...dci_core.branches import pair
+from ...dci_core.branches import for_all, pair
 from ...dci_core.errors import BadModel, BadSettings
 from .plan import MARK, DciPlan
 from .rows import COMMON, FREE, PAIRED, tag_of
@@ -105,8 +105,3 @@ def doubled_mask(mask: Tensor | None, is_one: bool = False) -> Tensor | None:
     if mask is None or not torch.is_tensor(mask) or mask.ndim < 3 or mask.shape[0] == 1:
         return mask
     return pair(mask, for_all(mask, is_one))
-
-
-def for_all(rows: Tensor, is_one: bool) -> Tensor:
-    """The first row for all where one auxiliary serves the batch, else the rows as they are."""
-    return rows[:1].expand_as(rows) if is_one else rows

@@ -10,8 +10,9 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from dci_core.attention_maps import BranchRows
 from dci_core.branches import DciSettings
-from dci_core.dbim import BranchRows, dbim_rule
+from dci_core.dbim import dbim_rule
 from dci_core.families import find_family
 from dci_core.ico import StepReport, train_steps
 from dci_core.ico_settings import IcoSettings

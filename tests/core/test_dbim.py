@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from dci_core.attention import AttentionCall
-from dci_core.dbim import BranchRows, DbimSettings, attention_probabilities, branch_weights, dbim_rule, integrate
+from dci_core.attention_maps import BranchRows, attention_probabilities
+from dci_core.dbim import DbimSettings, branch_weights, dbim_rule, integrate
 from dci_core.errors import BadModel
 from dci_core.families import FAMILIES
 from dci_core.layers import LayerId

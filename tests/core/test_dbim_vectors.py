@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dci_core.attention import AttentionCall
-from dci_core.dbim import BranchRows, DbimSettings, dbim_rule
+from dci_core.attention_maps import BranchRows
+from dci_core.dbim import DbimSettings, dbim_rule
 from dci_core.layers import LayerId
 from dci_core.tokens import PairTokens, TokenSet
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ...attention import Attend, AttentionCall, AttentionRule
+from ...attention_maps import BranchRows
 from ...branches import DciSettings, RowPlan, plan_rows
 from ...captions import join_text, pick_text
-from ...dbim import BranchRows, dbim_rule
+from ...dbim import dbim_rule
 from ...dci import denoise_at, guide
 from ...errors import BadSettings
 from ...families import find_family
