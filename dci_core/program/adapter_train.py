@@ -7,13 +7,13 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..errors import PackError
+from ..image_prompt.adapter_file import PRECISIONS
 from ..image_prompt.training.crew import Crew, make_crew
 from ..image_prompt.training.folder import LAYOUT, read_folder
-from ..image_prompt.training.pairs import PairSource
 from ..image_prompt.training.settings import CHOICES, AdapterSettings, check_settings
 from ..tiny.pairs import TINY_WORLD, TinyPairs
 from .adapter_course import AdapterCourse, check_course, learn_adapter, start_adapter
-from .bases import Ground, add_base, open_base
+from .bases import add_base, open_base, read_params
 from .choices import chosen
 from .console import Console
 from .places import check_out
@@ -49,6 +49,7 @@ def add_adapter_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sheet-every", type=int, default=500, metavar="STEPS", help="a PNG beside --out; 0: none")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that make pairs ahead of time")
     parser.add_argument("--cpu", action="store_true", help="even where there is a GPU")
+    parser.add_argument("--precision", choices=tuple(PRECISIONS), default="bf16", help="of the numbers in the file")
     numbers = parser.add_argument_group("settings")
     for name in ("steps", "batch", "accumulation", "warmup-steps", "seed"):
         numbers.add_argument(f"--{name}", type=int)
@@ -79,22 +80,19 @@ def adapter_train(options: Namespace, console: Console) -> int:
 def run(options: Namespace, settings: AdapterSettings, crew: Crew, console: Console) -> int:
     """The command in one of the processes that train together."""
     out = check_out(options.out, (".safetensors",))
-    course = AdapterCourse(settings, out, options.save_every, options.sheet_every, options.workers)
+    base = open_base(options.base, options.weights, crew.device)
+    params = read_params(options, base.family)
+    often = options.save_every, options.sheet_every, options.workers, options.precision
+    course = AdapterCourse(settings, params, out, *often)
     check_course(course, resumes=options.resume, restarts=options.restart)
+    source = TinyPairs() if options.data == TINY_WORLD else read_folder(Path(options.data), base.size)
     crew.wait()  # nobody writes before everybody has looked
-    ground = open_base(options, crew.device)
-    source = open_pairs(options.data, ground)
-    training = start_adapter(ground, source, course, crew, resumes=options.resume)
+    training = start_adapter(base, source, course, crew, resumes=options.resume)
     try:
-        loss = learn_adapter(ground, source, training, course, crew, console)
+        loss = learn_adapter(base, source, training, course, crew, console)
     except Stopped as stopped:
         return report_stop(stopped, options, console) if crew.is_main else INTERRUPTED
     if crew.is_main:
         facts = {"adapter": str(out), "data": source.name, "steps": settings.steps, "loss": loss}
         console.result(facts, f"{out}: an adapter from {source.name} in {settings.steps} steps, loss {loss:.4f}")
     return 0
-
-
-def open_pairs(data: str, ground: Ground) -> PairSource:
-    """The pairs that --data names; raises BadPicture."""
-    return TinyPairs() if data == TINY_WORLD else read_folder(Path(data), ground.base.size)

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.distributed.fsdp import fully_shard
+from toy_flow import QUICK, ToyFlow, ToyPairs, steady, toy_adapter  # a script's own folder is on its path
 
 from dci_core.image_prompt.training.checkpoint import load_training, save_training
 from dci_core.image_prompt.training.crew import Crew, make_crew
 from dci_core.image_prompt.training.state import averaged, begin_training
 from dci_core.image_prompt.training.steps import train_adapter
-from toy_flow import QUICK, ToyFlow, ToyPairs, toy_adapter  # a script's own folder is on its path
 
 BASE, PAIRS = ToyFlow(), ToyPairs()
 
@@ -33,7 +33,7 @@ def main(out: Path, kind: str, more: str = "") -> None:
     if kind == "sharded":
         crew = ShardingCrew(crew.accelerator)
     assert crew.count == 2
-    training = begin_training(BASE, toy_adapter(), PAIRS, QUICK, crew)
+    training = steady(begin_training(BASE, toy_adapter(), PAIRS, QUICK, crew))
     if more == "resume":
         load_training(out, training)
     steps = train_adapter(BASE, PAIRS, training, crew)

@@ -12,16 +12,17 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from dci_core.image_prompt.adapter import Adapter, AdapterParams
-from dci_core.image_prompt.families import MmditFamily
+from dci_core.image_prompt.families import find_mmdit
 from dci_core.image_prompt.joint import BlockId, JointCall, JointRule
 from dci_core.image_prompt.rows import TokenRows
 from dci_core.image_prompt.training.pairs import Pair
 from dci_core.image_prompt.training.settings import AdapterSettings
+from dci_core.image_prompt.training.state import AdapterTraining, new_adapter
 from dci_core.model import Text
 from dci_core.training_state import generator_for
 
 SIZE, GRID, TEXTS = 16, 4, 3
-FAMILY = MmditFamily("tiny_flow", width=16, heads=2, blocks={"double": 1, "single": 1})
+FAMILY, BLOCKS = find_mmdit("tiny_flow"), (BlockId("double", 0), BlockId("single", 0))
 LEVELS = (1, 2)
 QUICK = AdapterSettings(steps=6, batch=4, learning_rate=1e-2, drop_image=0.2)
 
@@ -34,7 +35,7 @@ def random(*shape: int, name: str) -> Tensor:
 class ToyFlow:
     """Latents are 3 channels on a 4 x 4 grid; every image row is a latent pixel."""
 
-    family: MmditFamily = FAMILY
+    family: str = FAMILY.name
     size: int = SIZE
     cfg: float = 2.0
     weights: dict[str, Tensor] = field(
@@ -75,7 +76,7 @@ class ToyFlow:
         rows = TokenRows.text_first(TEXTS, GRID * GRID)
         image = rearrange(x, "b c h w -> b (h w) c") @ self.weights["in"].T + t[:, None, None]
         joined = torch.cat([text.hidden, image], dim=1)
-        for block in (BlockId("double", 0), BlockId("single", 0)):
+        for block in BLOCKS:
             q = rearrange(joined @ self.weights[str(block)].T, "b n (heads d) -> b heads n d", heads=FAMILY.heads)
             call = JointCall(q, rows, block, (GRID, GRID), torch.ones(len(x)))
             delta = None if rule is None else rule(call)
@@ -84,10 +85,16 @@ class ToyFlow:
 
 
 def toy_adapter(seed: int = 0) -> Adapter:
-    params = AdapterParams(FAMILY, vision_width=6, levels=LEVELS)
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
-        return Adapter(params)
+    small = {"token_width": 8, "expert_depth": 1, "expert_width": 8, "expert_heads": 2, "router_width": 4}
+    params = AdapterParams(FAMILY.name, 6, 2, levels=LEVELS, tokens=2, blocks=BLOCKS, **small)
+    return new_adapter(params, seed)
+
+
+def steady(training: AdapterTraining) -> AdapterTraining:
+    """The training with an AdamW that does not blow rounding up in directions without a gradient: for comparisons."""
+    for group in training.optimiser.param_groups:
+        group["eps"] = 1e-4
+    return training
 
 
 @dataclass(frozen=True)

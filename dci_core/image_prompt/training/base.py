@@ -9,7 +9,6 @@ from typing import Protocol
 from torch import Tensor
 
 from ...model import Text
-from ..families import MmditFamily
 from ..joint import JointCall, JointRule
 
 
@@ -17,8 +16,8 @@ class FlowBase(Protocol):
     """A rectified-flow MM-DiT, x = (1 - t) x0 + t noise, and all that turns pictures and words into its inputs."""
 
     @property
-    def family(self) -> MmditFamily:
-        """Its row of the family table."""
+    def family(self) -> str:
+        """Name of its row in the family table."""
 
     @property
     def size(self) -> int:

@@ -14,8 +14,8 @@ from torch import Tensor
 from ...checkpoint import MOMENTS
 from ...errors import BadConcept, BadSettings
 from ...files import check_finite, read_tensors, write_tensors
+from ..adapter_file import params_to_json
 from .crew import Crew, fill, whole
-from .settings import AdapterSettings
 from .state import AdapterTraining
 
 FORMAT = "ico-dci adapter training"
@@ -52,29 +52,15 @@ def load_training(path: Path, training: AdapterTraining) -> None:
     training.losses.extend(float(loss) for loss in about["losses"])
 
 
-def saved_settings(path: Path) -> AdapterSettings:
-    """The settings of a file's training; raises BadConcept."""
-    metadata = read_tensors(path, "training file")[1]
-    try:
-        return AdapterSettings(**_read_about(path, metadata)["settings"])
-    except TypeError as error:
-        raise _damaged(path) from error
-
-
 def _about(training: AdapterTraining) -> dict[str, Any]:
     """What must be the same when the training goes on, as JSON has it."""
     facts = {
         "settings": dataclasses.asdict(training.settings),
-        "params": _plain(training.adapter.params),
+        "params": params_to_json(training.adapter.params),
         "base": training.base,
         "data": training.data,
     }
     return dict(json.loads(json.dumps(facts)))
-
-
-def _plain(params: object) -> dict[str, str]:
-    fields = dataclasses.fields(params)  # type: ignore[arg-type]  # a dataclass of core's
-    return {field.name: str(getattr(params, field.name)) for field in fields}
 
 
 def _tensors(training: AdapterTraining) -> dict[str, Tensor]:

@@ -57,7 +57,8 @@ class FolderPairs:
         for subject in self.subjects:
             for member in subject:
                 place = f"{member.path.parent.name}/{member.path.name}"
-                seen.update(f"{place} {member.path.stat().st_size} {member.mask is not None} {member.caption}\n".encode())
+                facts = place, member.path.stat().st_size, member.mask is not None, member.caption
+                seen.update(f"{facts}\n".encode())
         return seen.hexdigest()[:16]
 
     def pair(self, place: int, seed: int, cut_out: float) -> Pair:

@@ -82,8 +82,8 @@ class Lesson(nn.Module):
 
 
 def keys_values(adapter: Adapter, tokens: Tensor) -> Mapping[BlockId, BlockKV]:
-    """Keys and values of reference tokens [b m c] in every block that the adapter reads in."""
-    return {block: adapter.kv(block, tokens) for block in adapter.params.blocks}
+    """Keys and values of reference tokens [b m c] in every block that the adapter reads in, one set for each row."""
+    return {block: adapter.kv(block, tokens) for block in adapter.params.block_ids}
 
 
 def reading_rule(adapter: Adapter, states: Sequence[Tensor], subject: Subject) -> JointRule:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...paper import FAINT, GAP, PAPER, Pen, to_image
 from ...training_state import generator_for
 from ..adapter import Adapter
+from ..fusion import level_entropy
 from ..subject import Subject
 from .base import FlowBase
 from .lesson import TRAINED, Lesson, make_batch, reading_rule
@@ -42,9 +43,7 @@ class Check:
     @property
     def entropy(self) -> float:
         """Of the shares, as a part of the largest possible: 1 all levels alike, 0 one level alone."""
-        shares = torch.tensor(self.shares, dtype=torch.float64)
-        most = torch.log(torch.tensor(float(len(shares)), dtype=torch.float64))
-        return float(torch.special.entr(shares).sum() / most) if len(shares) > 1 else 0.0
+        return float(level_entropy(torch.tensor(self.shares)))
 
 
 def check_pairs(source: PairSource, count: int) -> list[Pair]:

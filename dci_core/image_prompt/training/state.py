@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ...training_state import FUSED_DEVICES
-from ..adapter import Adapter
+from ..adapter import Adapter, AdapterParams
+from ..adapter_file import check_family
 from .base import FlowBase
 from .crew import Crew, fill, local, whole
 from .lesson import Lesson
@@ -55,8 +56,12 @@ class AdapterTraining:
 def begin_training(
     base: FlowBase, adapter: Adapter, source: PairSource, settings: AdapterSettings, crew: Crew
 ) -> AdapterTraining:
-    """A training at step 0; raises BadSettings. The adapter must have the same weights in every process."""
+    """A training at step 0; raises BadSettings, and BadAdapter for an adapter of another family than the base's.
+
+    The adapter must have the same weights in every process.
+    """
     check_settings(settings, crew.count)
+    check_family(adapter.params, base.family)
     adapter = adapter.float().to(crew.device).requires_grad_(True)
     parameters = list(adapter.parameters())
     is_fused = all(p.device.type in FUSED_DEVICES for p in parameters)
@@ -66,6 +71,13 @@ def begin_training(
     lesson, optimiser = crew.prepare(Lesson(adapter, base), optimiser)
     average = {name: p.detach().clone() for name, p in adapter.named_parameters()}
     return AdapterTraining(settings, base.fingerprint(), source.fingerprint(), adapter, lesson, optimiser, average)
+
+
+def new_adapter(params: AdapterParams, seed: int) -> Adapter:
+    """An untrained adapter; the same seed gives the same one, and the global random state is left alone."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        return Adapter(params)
 
 
 def follow(training: AdapterTraining) -> None:
@@ -78,9 +90,7 @@ def follow(training: AdapterTraining) -> None:
 def averaged(training: AdapterTraining) -> Adapter:
     """The moving average as an adapter of its own, frozen. Every process must ask."""
     values = {name: whole(x) for name, x in training.average.items()}
-    with torch.random.fork_rng(devices=()):
-        adapter = Adapter(training.adapter.params)
-    adapter.to(next(iter(values.values())).device)
+    adapter = new_adapter(training.adapter.params, 0).to(next(iter(values.values())).device)
     for name, parameter in adapter.named_parameters():
         fill(parameter, values[name])
     return adapter.eval().requires_grad_(False)
