@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, cast
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
@@ -93,8 +92,18 @@ class AdapterParams:
 def default_params(family: str) -> AdapterParams:
     """Sizes to start from: dynaip.md section 4 for ViT-L/14, small ones for the tiny world's own vision tower."""
     if family == "tiny_flow":
-        small = {"tokens": 8, "token_width": 128, "expert_depth": 1, "expert_width": 128, "expert_heads": 4}
-        return AdapterParams(family, 128, 6, levels=(2, 4, 6), router_width=64, **small)
+        return AdapterParams(
+            family,
+            vision_width=128,
+            vision_layers=6,
+            levels=(2, 4, 6),
+            tokens=8,
+            token_width=128,
+            expert_depth=1,
+            expert_width=128,
+            expert_heads=4,
+            router_width=64,
+        )
     return AdapterParams(family, token_width=find_mmdit(family).width)
 
 
@@ -159,7 +168,7 @@ class Adapter(nn.Module):
         bias     beta of softmax(log w + beta), as `granularity_bias` gives it
         """
         check_states(states, self.params)
-        like = self.fusion.experts[0].project_in.weight
+        like = next(self.fusion.parameters())
         return self.fusion({level: states[level].to(like) for level in self.params.levels}, weights, bias)
 
     def kv(self, block: BlockId, tokens: Tensor) -> BlockKV:
@@ -168,24 +177,20 @@ class Adapter(nn.Module):
         pairs = {kind: each.pair(tokens, self.heads, self.params.norm) for kind, each in maps.items()}
         return BlockKV(pairs["image"], pairs.get("text", pairs["image"]))
 
-    def forward(self, states: States) -> dict[BlockId, BlockKV]:
-        """Keys and values of every block, one set per picture: what training needs, in one call for DDP."""
-        tokens = self.fuse(states).tokens
-        return {block: self.kv(block, tokens) for block in self.params.block_ids}
-
 
 def module_name(block: BlockId) -> str:
     """A block's name in the adapter's parameters."""
     return f"{block.stream}_{block.index}"
 
 
-def block_maps(blocks: nn.ModuleDict, block: BlockId) -> nn.ModuleDict:
-    """The maps of one block; raises BadModel."""
+def block_maps(blocks: nn.ModuleDict, block: BlockId) -> dict[str, KeyValueMaps]:
+    """The maps of one block by kind of rows, "image" and "text"; raises BadModel."""
     if module_name(block) not in blocks:
         raise BadModel(
             f"block {block} came", f"one of the adapter's {len(blocks)} blocks was expected", "choose among those"
         )
-    return blocks[module_name(block)]
+    kinds = cast("nn.ModuleDict", blocks[module_name(block)])
+    return {kind: cast("KeyValueMaps", maps) for kind, maps in kinds.items()}
 
 
 def check_states(states: States, params: AdapterParams) -> None:

@@ -40,7 +40,7 @@ def save_adapter(
             f"the precision is {precision!r}", f"one of {', '.join(PRECISIONS)} was expected", "use bf16, or fp32"
         )
     tensors = {name: x.detach().to("cpu", PRECISIONS[precision]) for name, x in adapter.state_dict().items()}
-    _check_finite(tensors, path.name)
+    check_numbers(tensors, path.name)
     about = {**params_to_json(adapter.params), "precision": precision, "code_version": VERSION}
     metadata = {
         "format": FORMAT,
@@ -61,7 +61,7 @@ def load_adapter(path: Path, *, family: str | None = None) -> Adapter | PooledAd
     format version, or made for another family.
     """
     tensors, metadata = _read(path)
-    _check_finite(tensors, path.name)
+    check_numbers(tensors, path.name)
     adapter = _build(path, tensors, metadata) if metadata.get("format") == FORMAT else read_ancestor(tensors)
     if adapter is None:
         raise _foreign(path, tensors)
@@ -155,7 +155,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise BadAdapter(f'"{path.name}" {what}', expected, "check the path, or download it again") from error
 
 
-def _check_finite(tensors: Mapping[str, Tensor], name: str) -> None:
+def check_numbers(tensors: Mapping[str, Tensor], name: str) -> None:
+    """Nothing, or BadAdapter when a number is NaN or infinite."""
     try:
         check_finite(tensors, name)
     except BadConcept as error:

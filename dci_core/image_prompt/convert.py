@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..errors import BadAdapter
-from ..files import check_finite, stream_tensors
+from ..files import stream_tensors
 from .adapter import AdapterParams
+from .adapter_file import check_numbers
 from .ancestors import read_ancestor
 from .families import MmditFamily
 
@@ -32,7 +33,7 @@ def convert_bin(path_in: Path, path_out: Path, family: MmditFamily | None = None
             "one of their IP-Adapters for FLUX was expected",
             "choose another file",
         )
-    check_finite(tensors, path_in.name)
+    check_numbers(tensors, path_in.name)
     stream_tensors(path_out, tensors, {"format": "pt"})
     return adapter.params
 
@@ -53,6 +54,10 @@ def flat_tensors(state: object, name: str, prefix: str = "") -> Iterator[tuple[s
 
 
 def _load(path: Path) -> object:
+    if path.suffix.lower() == ".safetensors":
+        raise BadAdapter(
+            f'"{path.name}" is a safetensors file already', "a .bin file was expected", "load it in the node as it is"
+        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -63,5 +68,5 @@ def _load(path: Path) -> object:
         raise BadAdapter(
             f'"{path.name}" holds more than tensors, or is damaged',
             "a file of torch.save with tensors alone was expected",
-            "download it again; a safetensors file needs no conversion",
+            "download it again",
         ) from error
