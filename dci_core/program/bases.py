@@ -6,6 +6,7 @@ import argparse
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -51,8 +52,9 @@ def open_base(name: str, weights: Path, device: torch.device) -> FlowBase:
 
 def read_params(options: Namespace, family: str) -> AdapterParams:
     """The adapter's shape from the options; raises BadSettings, BadAdapter."""
-    given = {name: getattr(options, name) for name in SIZES if getattr(options, name) is not None}
+    given: dict[str, Any] = {name: getattr(options, name) for name in SIZES if getattr(options, name) is not None}
     if any(value < 1 for value in given.values()):
         raise BadSettings(f"the adapter's sizes are {given}", "1 or more each was expected", "change them")
-    levels = {} if options.levels is None else {"levels": tuple(options.levels)}
-    return replace(default_params(family), **given, **levels)
+    if options.levels is not None:
+        given["levels"] = tuple(options.levels)
+    return replace(default_params(family), **given)

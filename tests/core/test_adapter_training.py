@@ -127,6 +127,17 @@ def test_passes_that_add_up_are_one_larger_pass() -> None:
     assert all(torch.allclose(found[0][name], x, atol=1e-5) for name, x in found[1].items())
 
 
+def test_bfloat16_passes_change_the_numbers_and_leave_what_is_learned_in_float32(crew: Crew) -> None:
+    plain = begin(crew)
+    run(plain, crew)
+    settings = replace(QUICK, bf16=True)
+    halves = crew_of(settings)
+    training = begin(halves, settings)
+    losses = [report.loss for report in run(training, halves)]
+    assert {x.dtype for x in everything(training).values()} == {torch.float32}
+    assert losses == pytest.approx(list(plain.losses), rel=0.05) and losses != list(plain.losses)
+
+
 def test_the_average_lags_behind_and_is_what_is_kept(crew: Crew) -> None:
     training = begin(crew, replace(QUICK, ema=0.9))
     naive = {name: x.detach().clone() for name, x in training.learned.items()}
@@ -303,9 +314,10 @@ def test_two_processes_with_half_the_batch_each_equal_one(kind: str, crew: Crew,
     assert all(torch.allclose(x, two[name], atol=2e-5) for name, x in one.items())
 
 
-def test_a_training_of_two_processes_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    run_processes(2, tmp_path / "straight.safetensors", "ddp")
-    run_processes(2, tmp_path / "halves.safetensors", "ddp", "3")
-    run_processes(2, tmp_path / "halves.safetensors", "ddp", "resume")
+@pytest.mark.parametrize("kind", ["ddp", "sharded"])
+def test_a_training_of_two_processes_goes_on_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    run_processes(2, tmp_path / "straight.safetensors", kind)
+    run_processes(2, tmp_path / "halves.safetensors", kind, "3")
+    run_processes(2, tmp_path / "halves.safetensors", kind, "resume")
     one, two = (load_file(tmp_path / f"{name}.safetensors") for name in ("straight", "halves"))
     assert all(torch.equal(x, two[name]) for name, x in one.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from ...errors import BadSettings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch.distributed.tensor import DTensor
 
 Item = TypeVar("Item")
 USABLE = ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU", "MULTI_MLU", "FSDP")
@@ -61,7 +62,7 @@ class Crew:
 
     def any(self, flag: bool) -> bool:
         """Whether any process says so."""
-        return self.count > 1 and self.mean(torch.tensor([float(flag)]))[0] > 0 or flag
+        return flag if self.count == 1 else self.mean(torch.tensor([float(flag)]))[0] > 0
 
     def autocast(self) -> AbstractContextManager[None]:
         """While this lasts torch computes in bfloat16 where it may, if the training does."""
@@ -98,9 +99,9 @@ def make_crew(*, bf16: bool = False, accumulation: int = 1, is_cpu: bool = False
     return Crew(accelerator)
 
 
-def is_sharded(x: Tensor) -> bool:
-    """Whether each process holds a shard of the tensor alone (a DTensor, whose module takes seconds to load)."""
-    return hasattr(x, "full_tensor")
+def is_sharded(x: Tensor) -> TypeGuard[DTensor]:
+    """Whether each process holds a shard of the tensor alone."""
+    return hasattr(x, "full_tensor")  # asking for the class itself would load a module that takes seconds
 
 
 def whole(x: Tensor) -> Tensor:

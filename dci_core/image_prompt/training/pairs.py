@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -58,7 +58,7 @@ def to_pixels(pictures: Sequence[Bytes], device: torch.device | None = None) -> 
 
 def batches(
     source: PairSource, places: Iterable[Sequence[int]], seed: int, cut_out: float, workers: int = 0
-) -> Iterator[list[Pair]]:
+) -> Generator[list[Pair], None, None]:
     """The pairs of each list of places, in order; made ahead by so many processes, or here and now by 0."""
     if workers == 0:
         yield from (make(source, part, seed, cut_out) for part in places)
