@@ -133,10 +133,10 @@ def test_no_pair_of_the_small_world_has_a_held_out_look(monkeypatch: pytest.Monk
     seen = []
     monkeypatch.setattr(pairs, "view", lambda scene, rng: seen.append(scene) or (None, None, ""))
     pairs.paint_individual.cache_clear()
-    for number in range(3000):
+    for number in range(800):  # about 8 would have one by chance
         pairs.paint_individual(number, 9)
     pairs.paint_individual.cache_clear()
-    assert len(seen) == 6000 and all(scene.thing.look not in HELD_OUT_LOOKS for scene in seen)
+    assert len(seen) == 1600 and all(scene.thing.look not in HELD_OUT_LOOKS for scene in seen)
     assert all(a.thing == b.thing and a.place != b.place for a, b in zip(seen[::2], seen[1::2], strict=True))
 
 
