@@ -303,6 +303,7 @@ def run_processes(count: int, out: Path, *words: str) -> None:
     assert [process.wait(timeout=240) for process in running] == [0] * count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "sharded"])
 def test_two_processes_with_half_the_batch_each_equal_one(kind: str, crew: Crew, tmp_path: Path) -> None:
     run_processes(2, tmp_path / "two.safetensors", kind)
@@ -314,6 +315,7 @@ def test_two_processes_with_half_the_batch_each_equal_one(kind: str, crew: Crew,
     assert all(torch.allclose(x, two[name], atol=2e-5) for name, x in one.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "sharded"])
 def test_a_training_of_two_processes_goes_on_bit_for_bit(kind: str, tmp_path: Path) -> None:
     run_processes(2, tmp_path / "straight.safetensors", kind)
