@@ -12,7 +12,8 @@ from dci_core.image_prompt.joint import BlockId, JointCall, JointRule
 from dci_core.image_prompt.rows import TokenRows
 from dci_core.model import Text
 from dci_core.tiny.flow.mmdit import MMDiT, row_ids, start_as_identity
-from dci_core.tiny.flow.mmdit_blocks import Condition, DoubleBlock, FlowParams, Hook, SingleBlock, attend, rotary
+from dci_core.tiny.flow.mmdit_blocks import Condition, DoubleBlock, Hook, SingleBlock
+from dci_core.tiny.flow.mmdit_layers import FlowParams, attend, rotary
 from dci_core.tiny.flow.model import SLOTS, FlowModel
 from dci_core.tiny.tokenizer import load_tokenizer
 
