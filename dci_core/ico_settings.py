@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from .captions import read_caption
 from .contexts import ContextWords, Positions
@@ -88,7 +88,27 @@ class IcoSettings:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
-def rate_at(step: int, settings: IcoSettings) -> float:
+class Paced(Protocol):
+    """Settings that a learning rate follows from."""
+
+    @property
+    def steps(self) -> int:
+        """Updates of the weights."""
+
+    @property
+    def warmup_steps(self) -> int:
+        """Updates of linear rise."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """What comes after them."""
+
+    @property
+    def rate(self) -> float:
+        """Peak learning rate."""
+
+
+def rate_at(step: int, settings: Paced) -> float:
     """Learning rate of the update that follows `step` finished ones."""
     if step < settings.warmup_steps:
         return settings.rate * (step + 1) / settings.warmup_steps

@@ -116,10 +116,11 @@ def _load(path: Path, size: int) -> Picture:
     beside = path.with_name(path.stem + MASK_SUFFIX)
     words = path.with_suffix(".txt")
     mask = open_image(beside) if beside.exists() else None
-    return make_picture(open_image(path), size, mask, _read_words(words) if words.exists() else None, path.name)
+    return make_picture(open_image(path), size, mask, read_words(words) if words.exists() else None, path.name)
 
 
-def _read_words(path: Path) -> str:
+def read_words(path: Path) -> str:
+    """A caption file's words, blanks and line ends made single blanks; raises BadPicture."""
     try:
         return " ".join(path.read_text(encoding="utf-8-sig").split())
     except (OSError, UnicodeDecodeError) as error:

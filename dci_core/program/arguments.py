@@ -14,7 +14,7 @@ from ..samplers import SAMPLERS
 from ..schedule import SPACINGS
 from ..tiny.evidence.study import USUAL
 from ..tiny.model import WEIGHTS
-from . import adapters, concepts, demo, evidence, sample, score, train, world
+from . import adapter_train, adapters, concepts, demo, evidence, sample, score, train, world
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,6 +46,8 @@ def make_parser() -> Parser:
     adapters.add_convert(
         commands.add_parser("adapter-convert", parents=[plain], help="a public IP-Adapter to safetensors")
     )
+    learn = commands.add_parser("adapter-train", parents=[plain], help="pairs of pictures to an image prompt adapter")
+    adapter_train.add_adapter_train(learn)
     add_world(commands.add_parser("world", help="the small world itself"), common)
     return parser
 

@@ -28,10 +28,12 @@ class Bar(tqdm):  # type: ignore[type-arg]  # generic in the stubs alone
 class Console:
     """Where results and sentences go.
 
-    is_json  results are for a machine: nothing but one JSON object on stdout
+    is_json    results are for a machine: nothing but one JSON object on stdout
+    is_silent  bars are not shown: another process shows them
     """
 
     is_json: bool = False
+    is_silent: bool = False
 
     def result(self, facts: Mapping[str, Any], text: str) -> None:
         """The command's result, as text or as JSON."""
@@ -53,7 +55,14 @@ class Console:
         """A bar with the time left, `done` of `total` already behind it."""
         pause = 0.2 if sys.stderr.isatty() else QUIET_SECONDS
         with Bar(
-            total=total, initial=done, desc=what, file=sys.stderr, bar_format=BAR, mininterval=pause, dynamic_ncols=True
+            total=total,
+            initial=done,
+            desc=what,
+            file=sys.stderr,
+            bar_format=BAR,
+            mininterval=pause,
+            dynamic_ncols=True,
+            disable=self.is_silent,
         ) as bar:
             yield bar
 

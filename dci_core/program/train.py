@@ -25,7 +25,7 @@ INTERRUPTED = 130  # what shells give for Ctrl-C
 def train(options: Namespace, console: Console) -> int:
     """Trains and saves; everything that can be wrong is found out before the first step."""
     course = read_course(options)
-    check_unfinished(course, resumes=options.resume, restarts=options.restart)
+    check_unfinished(course.kept, resumes=options.resume, restarts=options.restart)
     size = find_family("tiny").picture_size
     pictures = load_pictures(options.images, size)
     class_pictures = load_pictures(options.class_pictures, size) if options.class_pictures else []

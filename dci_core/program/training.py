@@ -14,6 +14,7 @@ from ..errors import BadConcept, BadSettings, NotSaved, PackError, TrainingDiver
 from ..estimate import check_room, needs_of
 from ..ico import StepReport, train_steps
 from ..ico_settings import IcoSettings
+from ..image_prompt.training.state import AdapterTraining
 from ..pictures import Picture
 from ..training_data import TrainingData, encode_pictures
 from ..training_state import TrainState, begin_training
@@ -29,7 +30,7 @@ KEPT_SUFFIX = ".training.safetensors"
 class Stopped(Exception):
     """The user has stopped the training; everything so far stands in `kept`."""
 
-    def __init__(self, state: TrainState, kept: Path) -> None:
+    def __init__(self, state: TrainState | AdapterTraining, kept: Path) -> None:
         super().__init__(f"stopped after step {state.step} of {state.settings.steps}")
         self.state, self.kept = state, kept
 
@@ -147,18 +148,18 @@ def with_rescue(error: TrainingDiverged, house: House, state: TrainState, course
     )
 
 
-def check_unfinished(course: Course, *, resumes: bool, restarts: bool) -> None:
+def check_unfinished(kept: Path, *, resumes: bool, restarts: bool) -> None:
     """Nothing, or BadSettings where an unfinished training is missing, or would be overwritten."""
-    is_there = course.kept.exists()
+    is_there = kept.exists()
     if resumes and not is_there:
         raise BadSettings(
-            f'there is no unfinished training "{course.kept.name}"',
+            f'there is no unfinished training "{kept.name}"',
             "one beside --out was expected",
             "leave --resume out to begin",
         )
     if is_there and not resumes and not restarts:
         raise BadSettings(
-            f'an unfinished training "{course.kept.name}" stands beside --out',
+            f'an unfinished training "{kept.name}" stands beside --out',
             "a decision about it was expected",
             "add --resume to go on with it, or --restart to begin anew",
         )

@@ -27,9 +27,9 @@ def look_in_words(thing: Thing) -> str:
     return f"{colours} {thing.noun}" + (f" with a {thing.part}" if thing.part else "")
 
 
-def caption(scene: Scene, rng: Rng) -> str:
-    """One caption: the noun always, the look in 75%, place, companion and style nearly always."""
-    words = look_in_words(scene.thing) if rng.random() < 0.75 else scene.thing.noun
+def caption(scene: Scene, rng: Rng, look_share: float = 0.75) -> str:
+    """One caption: the noun always, the look in look_share of cases, place, companion and style nearly always."""
+    words = look_in_words(scene.thing) if rng.random() < look_share else scene.thing.noun
     if rng.random() < 0.05:
         words = f"{RARE_WORDS[rng.integers(len(RARE_WORDS))]} {words}"
     told = [article(words)]
