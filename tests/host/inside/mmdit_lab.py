@@ -1,0 +1,117 @@
+"""Thin models of the host's own MM-DiT classes with random weights, and rules made by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from lab import PACK, conditioning
+from torch import Tensor
+
+FLUX = {
+    "image_model": "flux", "in_channels": 4, "out_channels": 4, "vec_in_dim": 16, "context_in_dim": 24,
+    "hidden_size": 48, "mlp_ratio": 2.0, "num_heads": 2, "depth": 2, "depth_single_blocks": 3, "axes_dim": [4, 10, 10],
+    "theta": 10000, "patch_size": 2, "qkv_bias": True, "guidance_embed": True,
+}  # fmt: skip
+SD3 = {
+    "in_channels": 4, "out_channels": None, "patch_size": 2, "depth": 2, "num_blocks": 4, "adm_in_channels": 16,
+    "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 24, "out_features": 128}},
+    "qk_norm": "rms", "input_size": None, "x_block_self_attn_layers": [0, 1], "num_patches": 1024,
+    "pos_embed_max_size": 32,
+}  # fmt: skip
+QWEN = {
+    "image_model": "qwen_image", "in_channels": 64, "out_channels": 16, "num_layers": 3, "attention_head_dim": 24,
+    "num_attention_heads": 2, "joint_attention_dim": 24, "axes_dims_rope": (4, 10, 10),
+}  # fmt: skip
+SIZES = {"flux": ((1, 4, 16, 16), FLUX), "sd3": ((1, 4, 16, 16), SD3), "qwen": ((1, 16, 1, 16, 16), QWEN)}
+BLOCKS = {
+    "flux": {"double": 2, "single": 3},
+    "sd3": {"double": 4},
+    "qwen": {"double": 3},
+}
+
+
+@cache
+def thin_model(name: str, seed: int = 0) -> Any:
+    """A patcher around a thin model: "flux", "sd3" or "qwen". Norm weights are one, so that attention shows."""
+    from comfy import model_base, model_patcher, supported_models
+
+    base = {"flux": ("Flux", "Flux"), "sd3": ("SD3", "SD3"), "qwen": ("QwenImage", "QwenImage")}[name]
+    sizes = dict(SIZES[name][1])
+    if name == "flux":
+        sizes |= new_fields()
+    config = getattr(supported_models, base[0])(sizes)
+    config.set_inference_dtype(torch.float32, None)
+    with torch.inference_mode(False), torch.no_grad():
+        model = getattr(model_base, base[1])(config, device=torch.device("cpu"))
+        fill(model.diffusion_model, seed)
+        form = model.latent_format
+        form.latent_channels = sizes["out_channels"] or sizes["in_channels"]
+    cpu = torch.device("cpu")
+    return model_patcher.ModelPatcher(model.eval(), load_device=cpu, offload_device=cpu)
+
+
+def new_fields() -> dict[str, Any]:
+    """What newer hosts ask for besides."""
+    from comfy.ldm.flux.model import FluxParams
+
+    return {"txt_ids_dims": []} if "txt_ids_dims" in {field.name for field in dataclasses.fields(FluxParams)} else {}
+
+
+def fill(network: Any, seed: int) -> None:
+    """Small random weights, norm weights one."""
+    source = torch.Generator().manual_seed(seed)
+    for name, parameter in network.named_parameters():
+        is_norm = name.endswith(("norm.weight", "norm.scale", "ln_q.weight", "ln_k.weight")) or "norm_" in name
+        if is_norm and parameter.ndim == 1:
+            parameter.fill_(1.0)
+        else:
+            fan = parameter[0].numel() if parameter.ndim > 1 else 100
+            parameter.copy_(torch.randn(parameter.shape, generator=source) * fan**-0.5)
+    for name, buffer in network.named_buffers():
+        if "pos_embed" in name:
+            buffer.copy_(torch.randn(buffer.shape, generator=source) * 0.1)
+
+
+def words(seed: int, length: int = 6) -> Any:
+    """A conditioning with everything that the three families read."""
+    source = torch.Generator().manual_seed(seed)
+    rows, pooled = torch.randn(1, length, 24, generator=source), torch.randn(1, 16, generator=source)
+    return conditioning(rows, pooled_output=pooled, guidance=3.0)
+
+
+def block(name: str) -> Any:
+    """The block of that name, such as `double.1`."""
+    stream, _, index = name.partition(".")
+    return PACK["dci_core.image_prompt.joint"].BlockId(stream, int(index))
+
+
+def all_blocks(name: str) -> list[Any]:
+    """Every block of a thin model, in order."""
+    return [block(f"{stream}.{index}") for stream, count in BLOCKS[name].items() for index in range(count)]
+
+
+def installed(model: Any, rules: dict[str, Any], place: str = "attention", image_first: Sequence[str] = ()) -> Any:
+    """The model with rules by block name, put in around each model call, every row reading."""
+    joint, mmdit = PACK["nodes.host.joint"], PACK["nodes.host.mmdit"]
+    clone = model.clone()
+
+    def wrapper(executor: Any, x: Tensor, t: Tensor, c: Any, cc: Any, control: Any, options: Any, **kw: Any) -> Tensor:
+        frame = joint.CallFrame(mmdit.token_grid(executor.class_obj, *x.shape[-2:]), torch.ones(x.shape[0]))
+        sites = {block(name): joint.Site(((rule, place),), name in image_first) for name, rule in rules.items()}
+        return executor(x, t, c, cc, control, joint.with_sites(options or {}, frame, sites), **kw)
+
+    clone.add_wrapper_with_key("apply_model", "lab_joint", wrapper)
+    return clone
+
+
+def noting(calls: list[Any]) -> Callable[[Any], None]:
+    """A rule that adds nothing and keeps what it is told."""
+
+    def rule(call: Any) -> None:
+        calls.append(call)
+
+    return rule
