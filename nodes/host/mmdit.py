@@ -49,9 +49,8 @@ KINDS = (
 )
 
 
-def kind_of(model: Any) -> HostKind:
-    """The class of a MODEL's network; raises BadModel for a U-Net and for other transformers."""
-    network = model.model.diffusion_model
+def kind_of(network: Any) -> HostKind:
+    """The class of a network; raises BadModel for a U-Net and for other transformers."""
     for kind in KINDS:
         if kind.is_kind_of(network):
             return kind
@@ -64,7 +63,8 @@ def kind_of(model: Any) -> HostKind:
 
 def mmdit_of(model: Any) -> MmditFamily:
     """The family of a MODEL, told by its class, width, heads and blocks; raises BadModel."""
-    kind, network = kind_of(model), model.model.diffusion_model
+    network = model.model.diffusion_model
+    kind = kind_of(network)
     width, heads, counts = kind.measure(network)
     found = [f for f in FAMILIES.values() if (f.width, f.heads, dict(f.blocks)) == (width, heads, counts)]
     if not found:
@@ -78,14 +78,14 @@ def mmdit_of(model: Any) -> MmditFamily:
     return found[-1] if has_second else found[0]
 
 
-def image_first_blocks(model: Any, family: MmditFamily) -> frozenset[BlockId]:
+def image_first_blocks(model: Any) -> frozenset[BlockId]:
     """Blocks that put image rows before text rows; older hosts have a switch for it."""
-    lists = kind_of(model).lists
-    network = model.model.diffusion_model
+    network = model.diffusion_model
     return frozenset(
-        block
-        for block in family.block_ids
-        if getattr(getattr(network, lists[block.stream])[block.index], "flipped_img_txt", False)
+        BlockId(stream, index)
+        for stream, blocks in kind_of(network).lists.items()
+        for index, module in enumerate(getattr(network, blocks))
+        if getattr(module, "flipped_img_txt", False)
     )
 
 

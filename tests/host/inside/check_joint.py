@@ -68,17 +68,23 @@ def test_every_block_fires_once_in_a_model_call_and_looking_changes_no_bit() -> 
         assert torch.equal(seen, run(name, thin_model(name)))
 
 
+def normed_queries(name: str, key: Any, do: Callable[[], Any]) -> Tensor:
+    """What the norms of a block give for queries [b heads n d] while something runs, text rows first."""
+    truth: dict[int, Tensor] = {}  # whichever stream the block computes first
+    with ExitStack() as stack:
+        for part, (norm, take) in enumerate(norms_of(name, key)):
+            keep = lambda m, args, out, at=part, take=take: truth.update({at: take(out).clone()})  # noqa: E731
+            stack.callback(norm.register_forward_hook(keep).remove)
+        do()
+    return torch.cat([truth[part] for part in sorted(truth)], dim=2)
+
+
 def test_the_queries_are_the_blocks_own_normed_ones_before_rotary() -> None:
     for name in FAMILIES:
         for key in all_blocks(name):
             calls: list[Any] = []
-            truth: dict[int, Tensor] = {}  # text rows' first, whichever the block computes first
-            with ExitStack() as stack:
-                for part, (norm, take) in enumerate(norms_of(name, key)):
-                    keep = lambda m, args, out, at=part, take=take: truth.update({at: take(out).clone()})  # noqa: E731
-                    stack.callback(norm.register_forward_hook(keep).remove)
-                run(name, installed(thin_model(name), {str(key): noting(calls)}), steps=1)
-            expected = torch.cat([truth[part] for part in sorted(truth)], dim=2)
+            model = installed(thin_model(name), {str(key): noting(calls)})
+            expected = normed_queries(name, key, lambda model=model, name=name: run(name, model, steps=1))
             assert distance(calls[0].q, expected) < 1e-5, (name, str(key), distance(calls[0].q, expected))
 
 
@@ -163,12 +169,11 @@ def test_blocks_that_put_the_picture_first_are_told_apart() -> None:
     from comfy.ldm.flux.layers import DoubleStreamBlock
 
     mmdit, model = PACK["nodes.host.mmdit"], thin_model("flux")
-    family = PACK["dci_core.image_prompt.families"].MmditFamily("lab", 48, 2, {"double": 2, "single": 3})
-    assert mmdit.image_first_blocks(model, family) == frozenset()
+    assert mmdit.image_first_blocks(model.model) == frozenset()
     module = module_of("flux", block("double.1"))
     module.flipped_img_txt = True
     try:
-        assert mmdit.image_first_blocks(model, family) == {block("double.1")}
+        assert mmdit.image_first_blocks(model.model) == {block("double.1")}
         if "flipped_img_txt" in DoubleStreamBlock.__init__.__code__.co_varnames:
             check_image_first(module)
     finally:

@@ -115,3 +115,41 @@ def noting(calls: list[Any]) -> Callable[[Any], None]:
         calls.append(call)
 
     return rule
+
+
+class LabAdapter:
+    """Random keys and values of the right shapes for a thin model, with the face of a `HostAdapter`."""
+
+    def __init__(self, name: str, place: str = "attention", seed: int = 0, of_text: bool = True) -> None:
+        self.name, self.place, self.seed, self.of_text = name, place, seed, of_text
+        self.blocks = frozenset(all_blocks(name))
+        self.asked = 0
+
+    def check_family(self, family: Any) -> None:
+        """Every family fits."""
+
+    def keys_and_values(self, tokens: Tensor, device: Any, dtype: Any) -> dict[Any, Any]:
+        """Random rows; the tokens only have to be there."""
+        self.asked += 1
+        source = torch.Generator().manual_seed(self.seed)
+        heads, d = 2, 64 if self.name == "sd3" else 24
+        pair = lambda: tuple(torch.randn(1, heads, 4, d, generator=source).to(device, dtype) for _ in range(2))  # noqa: E731
+        kinds = {key: (pair(), pair() if self.of_text else None) for key in sorted(self.blocks)}
+        made = PACK["dci_core.image_prompt.decoupled"].BlockKV
+        return {key: made(image, text) for key, (image, text) in kinds.items()}
+
+
+def family_of_lab(name: str) -> None:
+    """Makes a thin model's sizes known as a family of the lab."""
+    families = PACK["dci_core.image_prompt.families"]
+    width, heads = {"flux": (48, 2), "sd3": (128, 2), "qwen": (48, 2)}[name]
+    families.FAMILIES[f"lab_{name}"] = families.MmditFamily(f"lab_{name}", width, heads, BLOCKS[name])
+
+
+def prompted(name: str, model: Any = None, adapter: Any = None, **subject: Any) -> tuple[Any, Any]:
+    """(thin model that reads one more subject, record)."""
+    family_of_lab(name)
+    prompting, readings = PACK["nodes.host.prompting"], PACK["nodes.host.readings"]
+    settings = PACK["dci_core.image_prompt.subject"].Subject(**subject)
+    reference = readings.Reference(adapter or LabAdapter(name), torch.zeros(1, 4, 8), settings)
+    return prompting.with_reference(thin_model(name) if model is None else model, reference)

@@ -1,0 +1,68 @@
+"""What a model with image prompts is told, and what it writes down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ...dci_core.image_prompt.joint import BlockId
+from ...dci_core.image_prompt.subject import Subject
+
+KEY = "ico_dynaip"  # of our wrappers and of what a patched model carries
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """One subject on a model.
+
+    adapter  a `HostAdapter`, which gives keys and values
+    tokens   [1 m c] on the CPU, what the adapter made of the subject's pictures
+    subject  how, where and when it is read
+    finding  a `NounSearch` where the region is to be found from a word of the prompt
+    """
+
+    adapter: Any
+    tokens: Tensor
+    subject: Subject
+    finding: Any = None
+
+
+@dataclass(eq=False)
+class ReadingRecord:
+    """How strongly each image row read each subject in the last run; filled while it samples.
+
+    strengths  (sigma, block, number of the subject from 0) -> [b h w], length of what the rows got
+    regions    number of the subject -> [b h w], the region that was found for its noun
+    fresh      the same of the model call that is running
+    """
+
+    strengths: dict[tuple[float, BlockId, int], Tensor] = field(default_factory=dict)
+    regions: dict[int, Tensor] = field(default_factory=dict)
+    fresh: list[tuple[BlockId, int, Tensor]] = field(default_factory=list)
+
+    def clear(self) -> None:
+        """Forgets the run before."""
+        self.strengths.clear()
+        self.regions.clear()
+        self.fresh.clear()
+
+    def observer(self, numbers: Sequence[int]) -> Any:
+        """What a rule over these subjects shows its readings to."""
+
+        def see(block: BlockId, index: int, strength: Tensor, grid: tuple[int, int]) -> None:
+            self.fresh.append((block, numbers[index], strength.unflatten(-1, grid)))
+
+        return see
+
+    def file(self, sigma: float) -> None:
+        """Puts away what the model call at this noise level showed."""
+        self.strengths.update(((sigma, block, number), planes) for block, number, planes in self.fresh)
+        self.fresh.clear()
+
+    def settle(self) -> None:
+        """Moves what was seen off the accelerator."""
+        self.strengths = {key: planes.float().cpu() for key, planes in self.strengths.items()}
+        self.regions = {number: planes.float().cpu() for number, planes in self.regions.items()}
