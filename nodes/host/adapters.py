@@ -1,7 +1,8 @@
-"""Image prompt adapters: where their files lie, and one loaded into the host's memory management."""
+"""An image prompt adapter in the host's memory management."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,33 +10,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...dci_core.errors import BadModel
-from ...dci_core.image_prompt.decoupled import BlockKV, SubjectKV
+from ...dci_core.errors import BadAdapter, BadModel
+from ...dci_core.image_prompt.adapter import ImagePromptAdapter
+from ...dci_core.image_prompt.decoupled import BlockKV, KeyValue, SubjectKV
 from ...dci_core.image_prompt.families import MmditFamily
+from ...dci_core.image_prompt.fusion import Fused
 from ...dci_core.image_prompt.joint import BlockId
+from .vision import Sight, sizes_of
 
-FOLDER = "dynaip"
+STATES = "states"
 
 
 @dataclass(frozen=True, eq=False)
 class HostAdapter:
-    """An adapter whose weights the host moves between its devices (what travels in our adapter socket).
-
-    core  the core's adapter: `fuse` makes tokens of vision states, `kv` keys and values of tokens
-    """
+    """An adapter whose weights the host moves between its devices: what travels in our adapter socket."""
 
     name: str
-    core: Any
+    core: ImagePromptAdapter
 
     @property
     def place(self) -> str:
         """ "attention" or "stream": where its result is added."""
-        return str(self.core.params.place)
+        return self.core.params.place
 
     @property
     def blocks(self) -> frozenset[BlockId]:
         """Blocks that it has keys and values for."""
-        return frozenset(self.core.params.blocks)
+        return frozenset(self.core.params.block_ids)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Layers of the vision model that it fuses; none where it reads one pooled vector."""
+        return self.core.params.levels if self.core.params.vision_output == STATES else ()
 
     @cached_property
     def patcher(self) -> Any:
@@ -46,13 +52,38 @@ class HostAdapter:
         return ModelPatcher(self.core, load_device=get_torch_device(), offload_device=torch.device("cpu"))
 
     def check_family(self, family: MmditFamily) -> None:
-        """Raises BadModel where the adapter was made for another family."""
+        """Raises BadAdapter where the adapter was made for another family."""
         if self.core.params.family != family.name:
-            raise BadModel(
+            raise BadAdapter(
                 f'the adapter "{self.name}" is made for {self.core.params.family}, the model is {family.name}',
                 "one family is expected for both",
                 "load the adapter of this model, or the model of this adapter",
             )
+
+    def check_vision(self, vision: Any) -> None:
+        """Raises BadModel for a vision model of another width or depth than the adapter was made for."""
+        width, layers = sizes_of(vision)
+        params = self.core.params
+        if self.levels and (width, layers) != (params.vision_width, params.vision_layers):
+            raise BadModel(
+                f"the vision model is {width} wide with {layers} layers",
+                f'{params.vision_width} wide with {params.vision_layers} layers is expected by "{self.name}"',
+                "load the CLIP vision model that the adapter was trained with",
+            )
+
+    def fuse(self, sight: Sight, weights: Sequence[float] | None, bias: Sequence[float] | None) -> Fused:
+        """Reference tokens of what a vision model saw; raises BadModel, BadSettings."""
+        home = self.loaded()
+        states = sight.states if self.levels else sight.pooled_as(self.core.params.vision_output)
+        with torch.no_grad():
+            return self.core.fuse([state.to(home) for state in states], weights, bias)
+
+    def keys_and_values(self, tokens: Tensor, device: torch.device, dtype: torch.dtype) -> SubjectKV:
+        """Keys and values of tokens [1 m c] in every block, as a model on that device in that precision reads them."""
+        rows = tokens.to(self.loaded())
+        with torch.no_grad():
+            made = {block: self.core.kv(block, rows) for block in sorted(self.blocks)}
+        return {block: moved(kv, device, dtype) for block, kv in made.items()}
 
     def loaded(self) -> torch.device:
         """Brings the weights to the host's device, which it gives back."""
@@ -61,16 +92,22 @@ class HostAdapter:
         load_models_gpu([self.patcher], force_full_load=True)
         return torch.device(self.patcher.load_device)
 
-    def keys_and_values(self, tokens: Tensor, device: torch.device, dtype: torch.dtype) -> SubjectKV:
-        """Keys and values of tokens [1 m c] in every block, as a model on that device in that precision reads them."""
-        home = self.loaded()
-        with torch.no_grad():
-            rows = tokens.to(home, next(self.core.parameters()).dtype)
-            made = {block: self.core.kv(block, rows) for block in sorted(self.blocks)}
-        return {block: moved(kv, device, dtype) for block, kv in made.items()}
+    def facts(self) -> str:
+        """What the adapter is, for the user to read."""
+        params = self.core.params
+        streams = sorted({block.stream for block in self.blocks})
+        counts = ", ".join(f"{sum(block.stream == each for block in self.blocks)} {each}" for each in streams)
+        reads = f"layers {', '.join(map(str, self.levels))} of {params.vision_layers}" if self.levels else "one vector"
+        return (
+            f'"{self.name}" for {params.family}: {counts} blocks, {params.tokens} tokens of each picture\n'
+            f"reads {reads} of a vision model {params.vision_width} wide"
+        )
 
 
 def moved(kv: BlockKV, device: torch.device, dtype: torch.dtype) -> BlockKV:
     """Keys and values on a device in a precision."""
-    image, text = (pair and (pair[0].to(device, dtype), pair[1].to(device, dtype)) for pair in (kv.image, kv.text))
-    return BlockKV(image, text)
+
+    def move(pair: KeyValue) -> KeyValue:
+        return pair[0].to(device, dtype), pair[1].to(device, dtype)
+
+    return BlockKV(move(kv.image), None if kv.text is None else move(kv.text))

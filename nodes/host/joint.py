@@ -31,10 +31,12 @@ class Site:
     rules           (rule, place), place "attention": added to the attention's output before its projection; "stream":
                     to the image stream behind the block
     is_image_first  whether the block puts image rows before text rows
+    wants_keys      whether a rule looks at the text rows' keys
     """
 
     rules: tuple[tuple[JointRule, str], ...]
     is_image_first: bool = False
+    wants_keys: bool = False
 
 
 @dataclass(eq=False)
@@ -67,7 +69,9 @@ class CallFrame:
 class BlockRun:
     """One run of one block: its queries as they come by, and what is to be added to the stream behind it.
 
-    total  rows of the joint sequence; attentions over fewer rows (SD 3.5 has a second one) are none of ours
+    total   rows of the joint sequence; attentions over fewer rows (SD 3.5 has a second one) are none of ours
+    shown   queries and keys before the rotary embedding, on hosts that show them
+    behind  what is to be added to the stream
     """
 
     block: BlockId
@@ -75,22 +79,30 @@ class BlockRun:
     frame: CallFrame
     rows: TokenRows
     total: int
-    queries: Tensor | None = None
+    shown: tuple[Tensor, Tensor] | None = None
     is_done: bool = False
     behind: list[Tensor] = field(default_factory=list)
 
-    def note_queries(self, q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> dict[str, Tensor]:
+    def note(self, q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> dict[str, Tensor]:
         """The host's `attn1_patch`; changes nothing."""
-        self.queries = q
+        self.shown = q, k
         return {}
 
-    def after_attention(self, out: Tensor, q: Tensor, pe: Tensor | None) -> Tensor:
-        """The attention's output [b n c] with what the rules add there; q [b heads n d] as the attention got it."""
+    def call(self, q: Tensor, k: Tensor, pe: Tensor | None) -> JointCall:
+        """What the rules may read; q, k [b heads n d] as the attention got them."""
+        q, k = self.shown or (before_rotary(q, pe), k)
+        keys = None
+        if self.site.wants_keys:
+            plain = k if self.shown else before_rotary(k, pe)
+            keys = plain[:, :, self.rows.text]
+        return JointCall(q, self.rows, self.block, self.frame.grid, self.frame.reads, keys)
+
+    def after_attention(self, out: Tensor, q: Tensor, k: Tensor, pe: Tensor | None) -> Tensor:
+        """The attention's output [b n c] with what the rules add there; q, k as for `call`."""
         if self.is_done or q.shape[2] != self.total:
             return out
         self.is_done = True
-        queries = before_rotary(q, pe) if self.queries is None else self.queries
-        call = JointCall(queries, self.rows, self.block, self.frame.grid, self.frame.reads)
+        call = self.call(q, k, pe)
         for rule, place in self.site.rules:
             delta = rule(call)
             if delta is not None and place == STREAM:
@@ -144,14 +156,14 @@ def replacement(block: BlockId, site: Site, frame: CallFrame, previous: Replacem
 def with_watch(options: dict[str, Any], run: BlockRun, pe: Tensor | None) -> dict[str, Any]:
     """Transformer options of one run of one block, in which that run sees its attention."""
     patches = dict(options.get("patches", {}))
-    patches[PATCH] = [*patches.get(PATCH, []), run.note_queries]
+    patches[PATCH] = [*patches.get(PATCH, []), run.note]
     previous = options.get(OVERRIDE)
 
     def override(attend: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         out = attend(*args, **kwargs) if previous is None else previous(attend, *args, **kwargs)
-        q, heads = args[0], args[3] if len(args) > 3 else kwargs["heads"]
+        q, k, heads = args[0], args[1], args[3] if len(args) > 3 else kwargs["heads"]
         if not kwargs.get("skip_reshape"):
-            q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
-        return run.after_attention(out, q, pe)
+            q, k = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k))
+        return run.after_attention(out, q, k, pe)
 
     return {**options, "patches": patches, OVERRIDE: override}

@@ -29,18 +29,17 @@ def module_of(name: str, key: Any) -> Any:
     return getattr(network, lists[name])[key.index]
 
 
-def norms_of(name: str, key: Any) -> list[tuple[Any, Callable[[Any], Tensor]]]:
-    """(module whose output holds normed queries, what takes them out as [b heads n d]), text first."""
+def norms_of(name: str, key: Any, which: int = 0) -> list[tuple[Any, Callable[[Any], Tensor]]]:
+    """(module whose output holds normed queries (0) or keys (1), what takes them out as [b heads n d]), text first."""
     module = module_of(name, key)
     if name == "sd3":
         turned = lambda out: out.transpose(1, 2)  # noqa: E731
-        return [(module.context_block.attn.ln_q, turned), (module.x_block.attn.ln_q, turned)]
+        return [(getattr(part.attn, f"ln_{'qk'[which]}"), turned) for part in (module.context_block, module.x_block)]
     if name == "qwen":
         turned = lambda out: out if out.shape[1] == 2 else out.transpose(1, 2)  # noqa: E731
-        return [(module.attn.norm_added_q, turned), (module.attn.norm_q, turned)]
-    if key.stream == "single":
-        return [(module.norm, lambda out: out[0])]
-    return [(module.txt_attn.norm, lambda out: out[0]), (module.img_attn.norm, lambda out: out[0])]
+        return [(getattr(module.attn, f"norm_{part}{'qk'[which]}"), turned) for part in ("added_", "")]
+    parts = [module] if key.stream == "single" else [module.txt_attn, module.img_attn]
+    return [(part.norm, lambda out: out[which]) for part in parts]
 
 
 def outlets_of(name: str, key: Any) -> dict[str, Any]:
@@ -68,11 +67,11 @@ def test_every_block_fires_once_in_a_model_call_and_looking_changes_no_bit() -> 
         assert torch.equal(seen, run(name, thin_model(name)))
 
 
-def normed_queries(name: str, key: Any, do: Callable[[], Any]) -> Tensor:
-    """What the norms of a block give for queries [b heads n d] while something runs, text rows first."""
+def normed(name: str, key: Any, which: int, do: Callable[[], Any]) -> Tensor:
+    """What the norms of a block give for queries (0) or keys (1) [b heads n d] meanwhile, text rows first."""
     truth: dict[int, Tensor] = {}  # whichever stream the block computes first
     with ExitStack() as stack:
-        for part, (norm, take) in enumerate(norms_of(name, key)):
+        for part, (norm, take) in enumerate(norms_of(name, key, which)):
             keep = lambda m, args, out, at=part, take=take: truth.update({at: take(out).clone()})  # noqa: E731
             stack.callback(norm.register_forward_hook(keep).remove)
         do()
@@ -84,8 +83,18 @@ def test_the_queries_are_the_blocks_own_normed_ones_before_rotary() -> None:
         for key in all_blocks(name):
             calls: list[Any] = []
             model = installed(thin_model(name), {str(key): noting(calls)})
-            expected = normed_queries(name, key, lambda model=model, name=name: run(name, model, steps=1))
-            assert distance(calls[0].q, expected) < 1e-5, (name, str(key), distance(calls[0].q, expected))
+            expected = normed(name, key, 0, lambda model=model, name=name: run(name, model, steps=1))
+            assert distance(calls[0].q, expected) < 1e-5, (name, str(key))
+            assert calls[0].text_keys is None
+
+
+def test_the_text_rows_keys_come_along_where_they_are_asked_for() -> None:
+    for name in FAMILIES:
+        for key in all_blocks(name):
+            calls: list[Any] = []
+            model = installed(thin_model(name), {str(key): noting(calls)}, wants_keys=True)
+            expected = normed(name, key, 1, lambda model=model, name=name: run(name, model, steps=1))
+            assert distance(calls[0].text_keys, expected[:, :, :6]) < 1e-5, (name, str(key))
 
 
 def bump(call: Any) -> Tensor:

@@ -264,9 +264,9 @@ def test_a_run_leaves_nothing_behind_and_a_second_gives_the_same_bits() -> None:
 
 def test_a_cancelled_run_releases_everything() -> None:
     model, record = prompted("flux")
-    prompting = PACK["nodes.host.prompting"]
+    kind = PACK["nodes.host.prompted_run"].PromptedRun
     made: list[Any] = []
-    kept = prompting.PromptedRun.make_sites
+    kept = kind.rules
 
     def note(self: Any, *args: Any) -> Any:
         made.append(self)
@@ -275,7 +275,7 @@ def test_a_cancelled_run_releases_everything() -> None:
     def stop(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    prompting.PromptedRun.make_sites = note
+    kind.rules = note
     try:
         run("flux", model, callback=stop)
     except KeyboardInterrupt:
@@ -283,7 +283,7 @@ def test_a_cancelled_run_releases_everything() -> None:
     else:
         raise AssertionError("the run was not cancelled")
     finally:
-        prompting.PromptedRun.make_sites = kept
+        kind.rules = kept
     assert run("flux", model).isfinite().all() and record.strengths
 
 

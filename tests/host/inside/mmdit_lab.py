@@ -35,8 +35,10 @@ BLOCKS = {
 
 
 @cache
-def thin_model(name: str, seed: int = 0) -> Any:
-    """A patcher around a thin model: "flux", "sd3" or "qwen". Norm weights are one, so that attention shows."""
+def thin_model(name: str, sharp: float = 1.0) -> Any:
+    """A patcher around a thin model: "flux", "sd3" or "qwen". Norm weights are one, or `sharp`, so that attention
+    shows.
+    """
     from comfy import model_base, model_patcher, supported_models
 
     base = {"flux": ("Flux", "Flux"), "sd3": ("SD3", "SD3"), "qwen": ("QwenImage", "QwenImage")}[name]
@@ -47,7 +49,7 @@ def thin_model(name: str, seed: int = 0) -> Any:
     config.set_inference_dtype(torch.float32, None)
     with torch.inference_mode(False), torch.no_grad():
         model = getattr(model_base, base[1])(config, device=torch.device("cpu"))
-        fill(model.diffusion_model, seed)
+        fill(model.diffusion_model, sharp)
         form = model.latent_format
         form.latent_channels = sizes["out_channels"] or sizes["in_channels"]
     cpu = torch.device("cpu")
@@ -61,13 +63,13 @@ def new_fields() -> dict[str, Any]:
     return {"txt_ids_dims": []} if "txt_ids_dims" in {field.name for field in dataclasses.fields(FluxParams)} else {}
 
 
-def fill(network: Any, seed: int) -> None:
-    """Small random weights, norm weights one."""
-    source = torch.Generator().manual_seed(seed)
+def fill(network: Any, sharp: float) -> None:
+    """Small random weights, norm weights `sharp`."""
+    source = torch.Generator().manual_seed(0)
     for name, parameter in network.named_parameters():
         is_norm = name.endswith(("norm.weight", "norm.scale", "ln_q.weight", "ln_k.weight")) or "norm_" in name
         if is_norm and parameter.ndim == 1:
-            parameter.fill_(1.0)
+            parameter.fill_(sharp)
         else:
             fan = parameter[0].numel() if parameter.ndim > 1 else 100
             parameter.copy_(torch.randn(parameter.shape, generator=source) * fan**-0.5)
@@ -94,14 +96,16 @@ def all_blocks(name: str) -> list[Any]:
     return [block(f"{stream}.{index}") for stream, count in BLOCKS[name].items() for index in range(count)]
 
 
-def installed(model: Any, rules: dict[str, Any], place: str = "attention", image_first: Sequence[str] = ()) -> Any:
+def installed(
+    model: Any, rules: dict[str, Any], place: str = "attention", image_first: Sequence[str] = (), **more: Any
+) -> Any:
     """The model with rules by block name, put in around each model call, every row reading."""
     joint, mmdit = PACK["nodes.host.joint"], PACK["nodes.host.mmdit"]
     clone = model.clone()
 
     def wrapper(executor: Any, x: Tensor, t: Tensor, c: Any, cc: Any, control: Any, options: Any, **kw: Any) -> Tensor:
         frame = joint.CallFrame(mmdit.token_grid(executor.class_obj, *x.shape[-2:]), torch.ones(x.shape[0]))
-        sites = {block(name): joint.Site(((rule, place),), name in image_first) for name, rule in rules.items()}
+        sites = {block(name): joint.Site(((rule, place),), name in image_first, **more) for name, rule in rules.items()}
         return executor(x, t, c, cc, control, joint.with_sites(options or {}, frame, sites), **kw)
 
     clone.add_wrapper_with_key("apply_model", "lab_joint", wrapper)
@@ -146,10 +150,10 @@ def family_of_lab(name: str) -> None:
     families.FAMILIES[f"lab_{name}"] = families.MmditFamily(f"lab_{name}", width, heads, BLOCKS[name])
 
 
-def prompted(name: str, model: Any = None, adapter: Any = None, **subject: Any) -> tuple[Any, Any]:
+def prompted(name: str, model: Any = None, adapter: Any = None, noun: Any = None, **subject: Any) -> tuple[Any, Any]:
     """(thin model that reads one more subject, record)."""
     family_of_lab(name)
     prompting, readings = PACK["nodes.host.prompting"], PACK["nodes.host.readings"]
     settings = PACK["dci_core.image_prompt.subject"].Subject(**subject)
-    reference = readings.Reference(adapter or LabAdapter(name), torch.zeros(1, 4, 8), settings)
+    reference = readings.HeldReference(adapter or LabAdapter(name), torch.zeros(1, 4, 8), settings, noun)
     return prompting.with_reference(thin_model(name) if model is None else model, reference)
