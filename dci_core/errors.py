@@ -7,6 +7,7 @@ PackError
 ├── PromptTooLong     more tokens than the text encoder takes
 ├── BadLayers         a layer text or layer list that names nothing
 ├── BadConcept        a concept file that is damaged, foreign or made for another model
+├── BadAdapter        an image prompt adapter that is damaged, foreign or made for another model
 ├── BadModel          a model that the method cannot be used with
 ├── TrainingDiverged  the loss is no longer a number
 └── NotSaved          a file that could not be written
@@ -45,6 +46,10 @@ class BadLayers(PackError):
 
 class BadConcept(PackError):
     """A concept file that is damaged, foreign or made for another model."""
+
+
+class BadAdapter(PackError):
+    """An image prompt adapter that is damaged, foreign or made for another model."""
 
 
 class BadModel(PackError):

@@ -45,6 +45,26 @@ def write_bytes(path: Path, data: bytes) -> None:
             spare.unlink(missing_ok=True)
 
 
+def stream_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """As `write_tensors`, for files of gigabytes: no second copy of them is held in memory. Raises NotSaved."""
+    spare = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        safetensors.torch.save_file({name: x.contiguous() for name, x in tensors.items()}, spare, dict(metadata))
+        with open(spare, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(spare, path)
+    except (OSError, safetensors.SafetensorError) as error:
+        size = sum(x.numel() * x.element_size() for x in tensors.values()) / 1e6
+        raise NotSaved(
+            f'"{path.name}" could not be written ({error})',
+            f"a folder that takes files with {size:.1f} MB free was expected",
+            "choose another folder or make room and save again",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            spare.unlink(missing_ok=True)
+
+
 def read_tensors(path: Path, what: str = "concept file") -> tuple[dict[str, Tensor], dict[str, str]]:
     """(tensors, metadata) of a safetensors file; nothing in it is ever executed. Raises BadConcept."""
     expected = f"a {what} (safetensors) was expected"

@@ -46,7 +46,7 @@ FAMILIES = {
         MmditFamily("sd35_medium", 1536, 24, {"double": 24}),
         MmditFamily("sd35_large", 2432, 38, {"double": 38}),
         MmditFamily("qwen_image", 3072, 24, {"double": 60}),
-        MmditFamily("tiny_flow", 192, 6, {"double": 3, "single": 4}),
+        MmditFamily("tiny_flow", 192, 6, {"double": 2, "single": 4}),
     )
 }
 

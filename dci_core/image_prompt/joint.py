@@ -29,12 +29,14 @@ class BlockId:
 class JointCall:
     """What a rule may read of one block's attention.
 
-    q      [b heads n d], the block's own normed queries of every row of the joint sequence, before rotary;
-           of the image rows alone where rows.text is empty
-    rows   which of the n rows are text and which are image
-    grid   (height, width) of the image rows, height * width of them, row by row
-    reads  [b], 1 where a batch row may read the reference, 0 where it stays the base model (negative prompts).
-           Best kept on the CPU: it is looked at in every block, and elsewhere that look makes the device wait
+    q          [b heads n d], the block's own normed queries of every row of the joint sequence, before rotary;
+               of the image rows alone where rows.text is empty
+    rows       which of the n rows are text and which are image
+    grid       (height, width) of the image rows, height * width of them, row by row
+    reads      [b], 1 where a batch row may read the reference, 0 where it stays the base model (negative prompts).
+               Best kept on the CPU: it is looked at in every block, and elsewhere that look makes the device wait
+    text_keys  [b heads text d], the block's own normed keys of the text rows before rotary, where somebody asked for
+               automatic regions (`auto_regions`); else None
     """
 
     q: Tensor
@@ -42,6 +44,7 @@ class JointCall:
     block: BlockId
     grid: tuple[int, int]
     reads: Tensor
+    text_keys: Tensor | None = None
 
 
 JointRule = Callable[[JointCall], Tensor | None]

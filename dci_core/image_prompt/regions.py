@@ -32,7 +32,6 @@ def share_rows(covers: Sequence[Tensor | None]) -> list[Tensor | float]:
     """
     drawn = [cover for cover in covers if cover is not None]
     if not drawn:
-        return [1.0 / len(covers)] * len(covers)
-    total = torch.stack(torch.broadcast_tensors(*drawn)).sum(dim=0) + (len(covers) - len(drawn))
-    total = total.clamp(min=1.0)
+        return [1.0 / len(covers) for _ in covers]
+    total = sum(drawn, torch.full_like(drawn[0], len(covers) - len(drawn))).clamp(min=1.0)
     return [(1.0 if cover is None else cover) / total for cover in covers]

@@ -14,7 +14,7 @@ from ..samplers import SAMPLERS
 from ..schedule import SPACINGS
 from ..tiny.evidence.study import USUAL
 from ..tiny.model import WEIGHTS
-from . import concepts, demo, evidence, sample, score, train, world
+from . import adapters, concepts, demo, evidence, sample, score, train, world
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,6 +43,9 @@ def make_parser() -> Parser:
     show.add_argument("--steps", type=int, help="training steps")
     show.set_defaults(run=demo.demo)
     add_evidence(commands.add_parser("evidence", parents=[common], help="measure ICO and DCI against plain dials"))
+    adapters.add_convert(
+        commands.add_parser("adapter-convert", parents=[plain], help="a public IP-Adapter to safetensors")
+    )
     add_world(commands.add_parser("world", help="the small world itself"), common)
     return parser
 

@@ -1,4 +1,4 @@
-"""A joint-attention toy for image prompts: two double and two single blocks, text first or image first."""
+"""A joint-attention toy of the tiny flow family's shape for image prompts, text first or image first."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
 
-from dci_core.image_prompt.families import MmditFamily
+from dci_core.image_prompt.families import FAMILIES, MmditFamily
 from dci_core.image_prompt.joint import BlockId, JointCall, JointRule
 from dci_core.image_prompt.rows import TokenRows
 
-TOY = MmditFamily("tiny_flow", width=32, heads=4, blocks={"double": 2, "single": 2})
+TOY = FAMILIES["tiny_flow"]
 GRID = (4, 6)
 IMAGES, TEXTS = 24, 7
 

@@ -119,12 +119,12 @@ def test_scale_and_text_scale_zero_compute_nothing() -> None:
 def test_a_block_outside_the_subset_computes_nothing() -> None:
     only_single = Subject(blocks=frozenset(TOY.block_ids[2:]))
     rule = image_prompt_rule([make_kvs()], [only_single])
-    assert [rule(make_call(block)) is None for block in TOY.block_ids] == [True, True, False, False]
+    assert [rule(make_call(block)) is None for block in TOY.block_ids] == [True, True, False, False, False, False]
 
 
 def test_a_block_that_the_adapter_lacks_computes_nothing() -> None:
     rule = image_prompt_rule([{FIRST: make_kvs()[FIRST]}], [Subject()])
-    assert [rule(make_call(block)) is None for block in TOY.block_ids] == [False, True, True, True]
+    assert [rule(make_call(block)) is None for block in TOY.block_ids] == [False, True, True, True, True, True]
 
 
 def test_the_schedule_opens_and_closes_the_rule() -> None:
@@ -234,7 +234,7 @@ def test_zero_subjects_get_a_sentence() -> None:
 def test_references_of_another_width_and_grids_that_do_not_fit_get_a_sentence() -> None:
     rule = image_prompt_rule([make_kvs()], [Subject()])
     call = make_call()
-    with pytest.raises(BadModel, match="4 heads 9 wide"):
+    with pytest.raises(BadModel, match="6 heads 33 wide"):
         rule(JointCall(torch.cat([call.q, call.q[..., :1]], -1), call.rows, call.block, call.grid, call.reads))
     with pytest.raises(BadModel, match="grid"):
         rule(JointCall(call.q, call.rows, call.block, (5, 5), call.reads))

@@ -1,0 +1,175 @@
+"""Public ancestors: the FLUX IP-Adapters of XLabs and InstantX, read by their own key names.
+
+Both turn ONE pooled vector of a vision model into reference tokens: no levels, no router, no dial of granularity.
+
+          encoder and vector                      tokens    blocks              added
+XLabs     CLIP ViT-L/14, projected, 768           4 or 16   double, image rows  to the image stream behind the block
+InstantX  SigLIP so400m/14 384, pooled, 1152      128       double, image rows; to the attention output before its
+                                                            single, all rows    projection
+
+Text rows of InstantX's single blocks read the reference as trained: there the text scale 0 (DDS) masks them. Text rows
+of double blocks, and of XLabs altogether, never read, so the text scale does nothing for them.
+Source: dynaip.md section 2; key names and shapes as public loaders of these files list them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..errors import BadAdapter, BadModel, BadSettings
+from .adapter import AdapterParams, KeyValueMaps, block_maps, module_name
+from .decoupled import BlockKV
+from .families import MmditFamily, find_mmdit
+from .fusion import Fused, States
+from .joint import BlockId
+
+XLABS_KEY = re.compile(r"double_blocks\.(\d+)\.processor\.ip_adapter_double_stream_([kv])_proj\.(weight|bias)")
+XLABS_PROJECT, XLABS_NORM = "ip_adapter_proj_model.proj.", "ip_adapter_proj_model.norm."
+INSTANTX_KEY = re.compile(r"ip_adapter\.(\d+)\.to_([kv])_ip\.(weight)")
+INSTANTX_PROJECT, INSTANTX_NORM = "image_proj.proj.", "image_proj.norm."
+
+
+class PooledAdapter(nn.Module):
+    """An adapter whose reference tokens come from one pooled vector; same surface as `Adapter`."""
+
+    def __init__(self, params: AdapterParams) -> None:
+        super().__init__()
+        self.params = params
+        family = find_mmdit(params.family)
+        self.heads = family.heads
+        width, out, is_xlabs = params.vision_width, params.tokens * params.token_width, params.place == "stream"
+        deep = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, out))
+        self.project: nn.Module = nn.Linear(width, out) if is_xlabs else deep
+        self.norm = nn.LayerNorm(params.token_width)
+        self.blocks = nn.ModuleDict()
+        for block in params.block_ids:
+            maps = KeyValueMaps(params.token_width, family.width, bias=is_xlabs)
+            self.blocks[module_name(block)] = nn.ModuleDict({"image": maps})
+
+    def fuse(
+        self, states: States, weights: Sequence[float] | None = None, bias: Sequence[float] | None = None
+    ) -> Fused:
+        """Reference tokens [b m c]; raises BadModel for another vector and BadSettings for weights or a bias.
+
+        states  one tensor, [b c]: the pooled vector that `params.vision_output` names
+        """
+        if any(weights or ()) or any(bias or ()):
+            raise BadSettings(
+                "level weights came with an adapter that reads one pooled vector",
+                "granularity belongs to adapters with several levels",
+                "set it to 0, or load a DynaIP adapter",
+            )
+        vector = states[0]
+        if len(states) != 1 or vector.ndim != 2 or vector.shape[-1] != self.params.vision_width:
+            raise BadModel(
+                f"{len(states)} vision outputs came, the first of shape {tuple(vector.shape)}",
+                f"one {self.params.vision_output} vector, [pictures {self.params.vision_width}], was expected",
+                "load the vision model that the adapter was made with",
+            )
+        rows = self.project(vector.to(self.norm.weight))
+        return Fused(self.norm(rearrange(rows, "b (m c) -> b m c", m=self.params.tokens)), rows.new_zeros(len(rows), 0))
+
+    def kv(self, block: BlockId, tokens: Tensor) -> BlockKV:
+        """Keys and values of tokens [b m c] in a block; raises BadModel for a block that the adapter lacks."""
+        pair = block_maps(self.blocks, block)["image"].pair(tokens, self.heads, self.params.norm)
+        return BlockKV(pair, pair if block.stream == "single" else None)
+
+
+def read_ancestor(tensors: Mapping[str, Tensor], family: MmditFamily | None = None) -> PooledAdapter | None:
+    """The adapter that a state dict of XLabs or InstantX holds, on its own tensors; None where it is neither.
+
+    tensors  by flat key name; InstantX's two nested dicts joined by dots
+    family   the family it was made for, FLUX where it is None
+
+    Raises BadAdapter where keys are missing or left over, or shapes do not fit the family.
+    """
+    family = family or find_mmdit("flux")
+    if any(XLABS_KEY.fullmatch(key) for key in tensors):
+        return _build(tensors, _xlabs_params(tensors, family), _xlabs_names(tensors))
+    if any(INSTANTX_KEY.fullmatch(key) for key in tensors):
+        return _build(tensors, _instantx_params(tensors, family), _instantx_names(tensors, family))
+    return None
+
+
+def _xlabs_params(tensors: Mapping[str, Tensor], family: MmditFamily) -> AdapterParams:
+    count = len({match[1] for match in map(XLABS_KEY.fullmatch, tensors) if match})
+    blocks = tuple(BlockId("double", index) for index in range(min(count, family.blocks["double"])))
+    return _params(
+        tensors, family, blocks, XLABS_PROJECT, XLABS_PROJECT, XLABS_NORM, "projected", norm="none", place="stream"
+    )
+
+
+def _instantx_params(tensors: Mapping[str, Tensor], family: MmditFamily) -> AdapterParams:
+    ends = f"{INSTANTX_PROJECT}0.", f"{INSTANTX_PROJECT}2."
+    return _params(tensors, family, family.block_ids, *ends, INSTANTX_NORM, "pooled", norm="both", place="attention")
+
+
+def _params(
+    tensors: Mapping[str, Tensor],
+    family: MmditFamily,
+    blocks: tuple[BlockId, ...],
+    first: str,
+    last: str,
+    norm_key: str,
+    output: str,
+    *,
+    norm: str,
+    place: str,
+) -> AdapterParams:
+    """Sizes as the projection's weights show them."""
+    try:
+        width, token_width = tensors[f"{first}weight"].shape[1], tensors[f"{norm_key}weight"].shape[0]
+        tokens = tensors[f"{last}weight"].shape[0] // token_width
+    except (KeyError, IndexError) as error:
+        raise _unfit("its image projection is missing or has another form") from error
+    return AdapterParams(
+        family.name, width, 0, output, (), tokens, token_width, text_kv=False, norm=norm, place=place, blocks=blocks
+    )
+
+
+def _xlabs_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Our parameter names of an XLabs file's keys."""
+    names = {}
+    for key in tensors:
+        if match := XLABS_KEY.fullmatch(key):
+            names[key] = f"blocks.double_{int(match[1])}.image.to_{match[2]}.{match[3]}"
+        elif key.startswith((XLABS_PROJECT, XLABS_NORM)):
+            names[key] = key.removeprefix("ip_adapter_proj_model.").replace("proj.", "project.", 1)
+    return names
+
+
+def _instantx_names(tensors: Mapping[str, Tensor], family: MmditFamily) -> dict[str, str]:
+    """Our parameter names of an InstantX file's keys; it numbers double and single blocks in one row."""
+    blocks, names = family.block_ids, {}
+    for key in tensors:
+        if (match := INSTANTX_KEY.fullmatch(key)) and int(match[1]) < len(blocks):
+            names[key] = f"blocks.{module_name(blocks[int(match[1])])}.image.to_{match[2]}.{match[3]}"
+        elif key.startswith((INSTANTX_PROJECT, INSTANTX_NORM)):
+            names[key] = key.removeprefix("image_proj.").replace("proj.", "project.", 1)
+    return names
+
+
+def _build(tensors: Mapping[str, Tensor], params: AdapterParams, names: Mapping[str, str]) -> PooledAdapter:
+    unknown = sorted(set(tensors) - set(names))
+    if unknown:
+        raise _unfit(f"it holds {len(unknown)} unknown keys, as {unknown[0]}")
+    with torch.device("meta"):
+        adapter = PooledAdapter(params)
+    try:
+        adapter.load_state_dict({name: tensors[key] for key, name in names.items()}, strict=True, assign=True)
+    except RuntimeError as error:
+        raise _unfit("keys are missing or have other shapes") from error
+    return adapter.eval().requires_grad_(False)
+
+
+def _unfit(what: str) -> BadAdapter:
+    return BadAdapter(
+        f"an IP-Adapter for FLUX came, but {what}",
+        "the key names and shapes that XLabs or InstantX published were expected",
+        "download the file again",
+    )

@@ -1,0 +1,66 @@
+"""One subject's reference pictures as keys and values of every block: computed once, kept for a run.
+
+Shapes: m reference tokens of one picture, c their width, d head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .adapter import ImagePromptAdapter
+from .decoupled import BlockKV, KeyValue
+from .fusion import States
+from .joint import BlockId
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One subject's pictures, ready: what a run keeps.
+
+    tokens   [1 (pictures m) c]
+    weights  [pictures levels], share of each level
+    kvs      keys and values of every block, each [1 heads (pictures m) d]
+    place    where they are added, as `AdapterParams.place`
+    """
+
+    tokens: Tensor
+    weights: Tensor
+    kvs: Mapping[BlockId, BlockKV]
+    place: str = "attention"
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Reference:
+        """The same reference where, and in the precision in which, the model runs."""
+
+        def move(pair: KeyValue) -> KeyValue:
+            return pair[0].to(device, dtype), pair[1].to(device, dtype)
+
+        kvs = {}
+        for block, kv in self.kvs.items():
+            image = move(kv.image)
+            kvs[block] = BlockKV(image, image if kv.text is kv.image else None if kv.text is None else move(kv.text))
+        return replace(self, tokens=self.tokens.to(device, dtype), kvs=kvs)
+
+
+@torch.no_grad()
+def prepare_reference(
+    adapter: ImagePromptAdapter,
+    states: States,
+    weights: Sequence[float] | None = None,
+    bias: Sequence[float] | None = None,
+) -> Reference:
+    """The pictures of one subject as keys and values of every block, computed once for a run.
+
+    states  hidden states of one or several pictures of the same subject
+
+    Tokens of several pictures stand side by side, and each row's softmax chooses among the views; their mean would be
+    a view that none of them shows. The cost of reading grows with the number of pictures.
+    """
+    fused = adapter.fuse(states, weights, bias)
+    tokens = rearrange(fused.tokens, "pictures m c -> 1 (pictures m) c")
+    kvs = {block: adapter.kv(block, tokens) for block in adapter.params.block_ids}
+    return Reference(tokens, fused.weights, kvs, adapter.params.place)

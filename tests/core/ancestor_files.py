@@ -1,0 +1,54 @@
+"""State dicts with the exact key names of the public FLUX IP-Adapters, of any size."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dci_core.image_prompt.families import MmditFamily
+
+
+def xlabs_state(family: MmditFamily, vision: int, tokens: int, token_width: int, seed: int = 0) -> dict[str, Tensor]:
+    """XLabs: a flat safetensors file; 4 or 16 tokens of 4096 from CLIP's 768."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "ip_adapter_proj_model.proj.weight": (tokens * token_width, vision),
+        "ip_adapter_proj_model.proj.bias": (tokens * token_width,),
+        "ip_adapter_proj_model.norm.weight": (token_width,),
+        "ip_adapter_proj_model.norm.bias": (token_width,),
+    }
+    for i in range(family.blocks["double"]):
+        for part in ("k", "v"):
+            key = f"double_blocks.{i}.processor.ip_adapter_double_stream_{part}_proj"
+            shapes |= {f"{key}.weight": (family.width, token_width), f"{key}.bias": (family.width,)}
+    return _draw(shapes, seed)
+
+
+def instantx_state(
+    family: MmditFamily, vision: int, tokens: int, token_width: int, seed: int = 0
+) -> dict[str, dict[str, Tensor]]:
+    """InstantX: two nested dicts in a .bin; 128 tokens of 4096 from SigLIP's 1152."""
+    project: dict[str, tuple[int, ...]] = {
+        "proj.0.weight": (2 * vision, vision),
+        "proj.0.bias": (2 * vision,),
+        "proj.2.weight": (tokens * token_width, 2 * vision),
+        "proj.2.bias": (tokens * token_width,),
+        "norm.weight": (token_width,),
+        "norm.bias": (token_width,),
+    }
+    blocks = {
+        f"{i}.to_{part}_ip.weight": (family.width, token_width)
+        for i in range(len(family.block_ids))
+        for part in ("k", "v")
+    }
+    return {"image_proj": _draw(project, seed), "ip_adapter": _draw(blocks, seed + 1)}
+
+
+def flat(state: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Nested keys joined by dots."""
+    return {f"{part}.{key}": x for part, tensors in state.items() for key, x in tensors.items()}
+
+
+def _draw(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    is_meta = torch.get_default_device().type == "meta"
+    return {key: torch.empty(shape) if is_meta else torch.randn(shape, generator=g) for key, shape in shapes.items()}
