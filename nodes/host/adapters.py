@@ -10,15 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...dci_core.errors import BadAdapter, BadModel
 from ...dci_core.image_prompt.adapter import ImagePromptAdapter
+from ...dci_core.image_prompt.adapter_file import check_family, check_vision
 from ...dci_core.image_prompt.decoupled import BlockKV, KeyValue, SubjectKV
 from ...dci_core.image_prompt.families import MmditFamily
 from ...dci_core.image_prompt.fusion import Fused
 from ...dci_core.image_prompt.joint import BlockId
 from .vision import Sight, sizes_of
-
-STATES = "states"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +39,7 @@ class HostAdapter:
     @property
     def levels(self) -> tuple[int, ...]:
         """Layers of the vision model that it fuses; none where it reads one pooled vector."""
-        return self.core.params.levels if self.core.params.vision_output == STATES else ()
+        return self.core.params.levels
 
     @cached_property
     def patcher(self) -> Any:
@@ -53,30 +51,18 @@ class HostAdapter:
 
     def check_family(self, family: MmditFamily) -> None:
         """Raises BadAdapter where the adapter was made for another family."""
-        if self.core.params.family != family.name:
-            raise BadAdapter(
-                f'the adapter "{self.name}" is made for {self.core.params.family}, the model is {family.name}',
-                "one family is expected for both",
-                "load the adapter of this model, or the model of this adapter",
-            )
+        check_family(self.core.params, family.name, self.name)
 
     def check_vision(self, vision: Any) -> None:
-        """Raises BadModel for a vision model of another width or depth than the adapter was made for."""
-        width, layers = sizes_of(vision)
-        params = self.core.params
-        if self.levels and (width, layers) != (params.vision_width, params.vision_layers):
-            raise BadModel(
-                f"the vision model is {width} wide with {layers} layers",
-                f'{params.vision_width} wide with {params.vision_layers} layers is expected by "{self.name}"',
-                "load the CLIP vision model that the adapter was trained with",
-            )
+        """Raises BadAdapter for a vision model of another width or depth than the adapter was made for."""
+        check_vision(self.core.params, *sizes_of(vision, self.core.params.vision_output))
 
     def fuse(self, sight: Sight, weights: Sequence[float] | None, bias: Sequence[float] | None) -> Fused:
         """Reference tokens of what a vision model saw; raises BadModel, BadSettings."""
         home = self.loaded()
-        states = sight.states if self.levels else sight.pooled_as(self.core.params.vision_output)
+        outputs = [output.to(home) for output in sight.outputs(self.core.params.vision_output)]
         with torch.no_grad():
-            return self.core.fuse([state.to(home) for state in states], weights, bias)
+            return self.core.fuse(outputs, weights, bias)
 
     def keys_and_values(self, tokens: Tensor, device: torch.device, dtype: torch.dtype) -> SubjectKV:
         """Keys and values of tokens [1 m c] in every block, as a model on that device in that precision reads them."""
@@ -97,7 +83,8 @@ class HostAdapter:
         params = self.core.params
         streams = sorted({block.stream for block in self.blocks})
         counts = ", ".join(f"{sum(block.stream == each for block in self.blocks)} {each}" for each in streams)
-        reads = f"layers {', '.join(map(str, self.levels))} of {params.vision_layers}" if self.levels else "one vector"
+        layers = f"layers {', '.join(map(str, self.levels))} of {params.vision_layers}"
+        reads = layers if self.levels else f"the {params.vision_output} vector"
         return (
             f'"{self.name}" for {params.family}: {counts} blocks, {params.tokens} tokens of each picture\n'
             f"reads {reads} of a vision model {params.vision_width} wide"

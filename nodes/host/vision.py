@@ -19,12 +19,27 @@ ROOM = 0.05  # of a subject's box, left around it on each side
 class Sight:
     """What a vision model sees in pictures.
 
-    states  [b t c] each: the patch embedding, then every layer's output
-    pooled  [b p], the model's projected image vector
+    states     [b t c] each: the patch embedding, then every layer's output
+    pooled     [b c], the class token's last state, normed; None for SigLIP, whose pooling head the host does not load
+    projected  [b p], the same projected to the space of texts; None for SigLIP
     """
 
     states: tuple[Tensor, ...]
-    pooled: Tensor
+    pooled: Tensor | None
+    projected: Tensor | None
+
+    def outputs(self, kind: str) -> tuple[Tensor, ...]:
+        """What an adapter that reads "states", "pooled" or "projected" is given; raises BadModel."""
+        if kind == "states":
+            return self.states
+        vector = {"pooled": self.pooled, "projected": self.projected}[kind]
+        if vector is None:
+            raise BadModel(
+                "the vision model is a SigLIP, which the host loads without its pooling head",
+                f"a {kind} vector is expected by the adapter",
+                "use an adapter that reads layers of a CLIP vision model",
+            )
+        return (vector,)
 
 
 def look(vision: Any, pictures: Tensor) -> Sight:
@@ -36,9 +51,11 @@ def look(vision: Any, pictures: Tensor) -> Sight:
     load_model_gpu(vision.patcher)
     at = {"size": vision.image_size, "mean": vision.image_mean, "std": vision.image_std}
     pixels = clip_preprocess(pictures.to(vision.load_device), **at).float()
-    _, layers, pooled, _ = vision.model(pixel_values=pixels, intermediate_output="all")
+    last, layers, projected, _ = vision.model(pixel_values=pixels, intermediate_output="all")
     first = tower.pre_layrnorm(tower.embeddings(pixels))
-    return Sight((first, *layers.unbind(1)), pooled)
+    if tower.output_layernorm:
+        return Sight((first, *layers.unbind(1)), None, None)
+    return Sight((first, *layers.unbind(1)), tower.post_layernorm(last[:, 0]), projected)
 
 
 def tower_of(vision: Any) -> Any:
@@ -53,10 +70,13 @@ def tower_of(vision: Any) -> Any:
     return tower
 
 
-def sizes_of(vision: Any) -> tuple[int, int]:
-    """(width, number of layers) of a CLIP_VISION; raises BadModel."""
+def sizes_of(vision: Any, kind: str = "states") -> tuple[int, int]:
+    """(width of its "states", "pooled" or "projected" output, number of layers) of a CLIP_VISION; raises BadModel."""
     tower = tower_of(vision)
-    return int(tower.post_layernorm.normalized_shape[0]), len(tower.encoder.layers)
+    projection = getattr(vision.model.visual_projection, "weight", None)
+    own = int(tower.post_layernorm.normalized_shape[0])
+    is_projected = kind == "projected" and projection is not None
+    return int(projection.shape[0]) if is_projected else own, len(tower.encoder.layers)
 
 
 def cut_out(pictures: Tensor, masks: Tensor, grey: tuple[float, ...]) -> Tensor:

@@ -47,7 +47,7 @@ def test_every_layer_is_seen_as_the_host_itself_sees_it() -> None:
     assert len(seen.states) == 5 and all(state.shape == (2, 17, 32) for state in seen.states)
     assert torch.equal(seen.states[3], told["penultimate_hidden_states"])
     assert torch.equal(seen.states[4], told["last_hidden_state"])
-    assert torch.equal(seen.pooled, told["image_embeds"])
+    assert torch.equal(seen.projected, told["image_embeds"])
     layer = vision.model.vision_model.encoder.layers[0]
     again = layer(seen.states[0].clone(), None, plain_attention)
     assert distance(again, seen.states[1]) < 1e-5
@@ -104,7 +104,7 @@ def test_a_mask_changes_what_is_seen() -> None:
     mask = torch.zeros(40, 56)
     mask[:, :28] = 1
     cut = vision.cut_out(pictures(), mask, tuple(model.image_mean))
-    assert distance(vision.look(model, cut).pooled, vision.look(model, pictures()).pooled) > 1e-3
+    assert distance(vision.look(model, cut).projected, vision.look(model, pictures()).projected) > 1e-3
     changed = pictures()
     changed[:, :, 30:] = 0
     assert torch.equal(cut, vision.cut_out(changed, mask, tuple(model.image_mean)))
