@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from einops import rearrange
@@ -19,14 +20,35 @@ class TextParams:
     layers: int = 4
     heads: int = 4
     length: int = 77
+    is_causal: bool = True
+
+
+class LayerParams(Protocol):
+    """What a CLIP transformer's layers ask of the sizes, in text and in vision."""
+
+    @property
+    def width(self) -> int:
+        """Channels of a token row."""
+
+    @property
+    def layers(self) -> int:
+        """How many of them."""
+
+    @property
+    def heads(self) -> int:
+        """Heads of each attention."""
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether a row reads only those before it."""
 
 
 class SelfAttention(nn.Module):
-    """Causal multi-head attention."""
+    """Multi-head attention of a row to itself and, where causal, to those before it alone."""
 
-    def __init__(self, params: TextParams) -> None:
+    def __init__(self, params: LayerParams) -> None:
         super().__init__()
-        self.heads = params.heads
+        self.heads, self.is_causal = params.heads, params.is_causal
         self.q_proj, self.k_proj = nn.Linear(params.width, params.width), nn.Linear(params.width, params.width)
         self.v_proj, self.out_proj = nn.Linear(params.width, params.width), nn.Linear(params.width, params.width)
 
@@ -35,7 +57,7 @@ class SelfAttention(nn.Module):
             rearrange(proj(x), "b t (heads d) -> b heads t d", heads=self.heads)
             for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
-        out = scaled_dot_product_attention(q, k, v, is_causal=True)
+        out = scaled_dot_product_attention(q, k, v, is_causal=self.is_causal)
         return self.out_proj(rearrange(out, "b heads t d -> b t (heads d)"))
 
 
@@ -54,7 +76,7 @@ class Mlp(nn.Module):
 class Layer(nn.Module):
     """Attention and MLP, each after a norm."""
 
-    def __init__(self, params: TextParams) -> None:
+    def __init__(self, params: LayerParams) -> None:
         super().__init__()
         self.layer_norm1, self.layer_norm2 = nn.LayerNorm(params.width), nn.LayerNorm(params.width)
         self.self_attn, self.mlp = SelfAttention(params), Mlp(params.width)
@@ -78,7 +100,7 @@ class Embeddings(nn.Module):
 class Encoder(nn.Module):
     """The stack of layers."""
 
-    def __init__(self, params: TextParams) -> None:
+    def __init__(self, params: LayerParams) -> None:
         super().__init__()
         self.layers = nn.ModuleList([Layer(params) for _ in range(params.layers)])
 

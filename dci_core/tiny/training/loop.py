@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors.torch import load_file
@@ -15,6 +15,26 @@ from torch import Tensor, distributed, nn
 
 log = logging.getLogger(__name__)
 Part = TypeVar("Part", bound=nn.Module)
+
+
+class Optimiser(Protocol):
+    """What the loop asks of an optimiser; a group with a "ratio" gets the schedule's learning rate times that."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Groups of parameters with their settings."""
+
+    def step(self) -> None:
+        """One step from the gradients that are there."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state dict."""
+
+
+MakeOptimiser = Callable[[nn.Module, "Stage"], Optimiser]
 
 
 @dataclass(frozen=True)
@@ -80,6 +100,12 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
             gradient.copy_(part.view_as(gradient))
 
 
+def adamw(model: nn.Module, stage: Stage) -> Optimiser:
+    """AdamW over all that is trained."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trained, lr=stage.lr, weight_decay=stage.weight_decay, betas=(0.9, 0.99), fused=True)
+
+
 def run_stage(
     name: str,
     model: nn.Module,
@@ -87,6 +113,7 @@ def run_stage(
     stage: Stage,
     folder: Path,
     shipped: nn.Module | None = None,
+    make_optimiser: MakeOptimiser = adamw,
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Trains model in place, yielding (step, figures); continues from folder/name.pt where there is one.
 
@@ -96,9 +123,7 @@ def run_stage(
     folder.mkdir(parents=True, exist_ok=True)
     file, start = folder / f"{name}.pt", time.monotonic()
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(
-        parameters, lr=stage.lr, weight_decay=stage.weight_decay, betas=(0.9, 0.99), fused=True
-    )
+    optimiser = make_optimiser(model, stage)
     if stage.begin_from is not None:
         (shipped or model).load_state_dict({key: value.float() for key, value in load_file(stage.begin_from).items()})
     average = {key: value.detach().clone() for key, value in model.state_dict().items()}
@@ -119,7 +144,7 @@ def run_stage(
 
     while step < stage.steps:
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, stage)
+            group["lr"] = learning_rate(step, stage) * group.get("ratio", 1.0)
         loss, figures = loss_of(step, chance(stage, step))
         model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Trains and writes OUT/<stage>.safetensors in fp16."""
     parser = argparse.ArgumentParser(prog="python -m dci_core.tiny.training", description=__doc__)
-    parser.add_argument("stage", choices=("codec", "text", "unet", "judge"))
+    parser.add_argument("stage", choices=("codec", "text", "unet", "judge", "mmdit", "vision"))
     parser.add_argument("--cache", type=Path, default=Path("out/world"))
     parser.add_argument("--out", type=Path, default=Path("out/world"))
     parser.add_argument("--pictures", type=int, default=60_000)

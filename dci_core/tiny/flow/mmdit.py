@@ -1,0 +1,90 @@
+"""A small MM-DiT in Flux's layout: double-stream blocks, then single-stream ones; predicts a velocity."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ...image_prompt.rows import TokenRows
+from .mmdit_blocks import (
+    Condition,
+    DoubleBlock,
+    FlowParams,
+    Hook,
+    LastLayer,
+    MlpEmbedder,
+    Modulation,
+    SingleBlock,
+    rotary,
+    timestep_embedding,
+)
+
+TINY_FLOW = FlowParams()
+
+
+class MMDiT(nn.Module):
+    """Predicts noise - x0 from x = (1 - t) x0 + t noise."""
+
+    def __init__(self, params: FlowParams = TINY_FLOW) -> None:
+        super().__init__()
+        self.params = params
+        self.img_in = nn.Linear(params.token_channels, params.width)
+        self.txt_in = nn.Linear(params.text_width, params.width)
+        self.time_in, self.vector_in = MlpEmbedder(256, params.width), MlpEmbedder(params.vector_width, params.width)
+        self.double_blocks = nn.ModuleList([DoubleBlock(params, i) for i in range(params.double_blocks)])
+        self.single_blocks = nn.ModuleList([SingleBlock(params, i) for i in range(params.single_blocks)])
+        self.final_layer = LastLayer(params)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor,
+        vector: Tensor,
+        hook: Hook | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """The velocity at x, [b channels h w].
+
+        x        [b channels h w], h and w multiples of the patch
+        t        [b], 0 clean to 1 noise
+        context  [b text c], hidden states of the text's rows
+        vector   [b c], the pooled text
+        hook     the image prompt's rule, if there is one
+        mask     [b text], True where a text row may be read; None: all of them
+        """
+        patch, grid = self.params.patch, (x.shape[2] // self.params.patch, x.shape[3] // self.params.patch)
+        rows = TokenRows.text_first(context.shape[1], grid[0] * grid[1])
+        image = self.img_in(rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=patch, q=patch))
+        text = self.txt_in(context)
+        joined = self.time_in(timestep_embedding(t).to(x)) + self.vector_in(vector)
+        keys = None if mask is None else torch.cat((mask, mask.new_ones(len(mask), rows.image_count)), dim=1)
+        at = Condition(joined, rotary(row_ids(rows.text_count, grid).to(x.device), self.params), rows, keys, hook)
+        for double in self.double_blocks:
+            image, text = double(image, text, at)
+        both = torch.cat((text, image), dim=1)
+        for single in self.single_blocks:
+            both = single(both, at)
+        tokens = self.final_layer(both[:, rows.image], joined)
+        return rearrange(tokens, "b (h w) (c p q) -> b c (h p) (w q)", h=grid[0], p=patch, q=patch)
+
+
+def row_ids(text_count: int, grid: tuple[int, int]) -> Tensor:
+    """Ids [n 3] of the joint sequence: zeros for text, (0, y, x) for image tokens."""
+    height, width = grid
+    places = torch.cartesian_prod(torch.arange(height), torch.arange(width))
+    return torch.cat((torch.zeros(text_count, 3), nn.functional.pad(places, (1, 0)).float()))
+
+
+def start_as_identity(model: MMDiT) -> None:
+    """Zeroes every modulation and the last map: blocks begin closed, and the velocity is 0."""
+    for part in model.modules():
+        if isinstance(part, Modulation):
+            last = part.lin
+        elif isinstance(part, LastLayer):
+            nn.init.zeros_(part.linear.weight), nn.init.zeros_(part.linear.bias)
+            last = part.adaLN_modulation[1]
+        else:
+            continue
+        nn.init.zeros_(last.weight), nn.init.zeros_(last.bias)

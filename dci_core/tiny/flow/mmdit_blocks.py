@@ -1,0 +1,269 @@
+"""The blocks of a small MM-DiT in Flux's layout; parameter names as in Black Forest Labs' checkpoints.
+
+Axes: b batch, n rows of the joint sequence (text rows first, then image rows), c channels, d channels of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.functional import gelu, layer_norm, rms_norm, scaled_dot_product_attention, silu
+
+from ...image_prompt.joint import BlockId, JointCall, JointRule
+from ...image_prompt.rows import TokenRows
+
+EPSILON = 1e-6
+PLACES = ("attention", "stream")  # where a rule may add
+
+
+@dataclass(frozen=True)
+class FlowParams:
+    """Sizes of the transformer; defaults are the tiny world's.
+
+    channels  of a latent
+    patch     latents per image token, a side
+    axes      channels of a head that turn with each of a row's three ids (0, y, x); text rows have ids 0
+    theta     base of the rotary frequencies: small, for a grid of 8 a side
+    """
+
+    channels: int = 8
+    patch: int = 2
+    text_width: int = 128
+    vector_width: int = 128
+    width: int = 192
+    heads: int = 6
+    mlp_ratio: int = 4
+    double_blocks: int = 2
+    single_blocks: int = 4
+    axes: tuple[int, int, int] = (8, 12, 12)
+    theta: int = 100
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of a head."""
+        return self.width // self.heads
+
+    @property
+    def token_channels(self) -> int:
+        """Numbers in an image token before the first layer."""
+        return self.channels * self.patch**2
+
+
+def timestep_embedding(t: Tensor, width: int = 256) -> Tensor:
+    """[b width] of t [b] in 0..1: cosines, then sines, of 1000 t at falling frequencies."""
+    half = width // 2
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+    angles = 1000 * t[:, None].float() * frequencies
+    return torch.cat((angles.cos(), angles.sin()), dim=-1).to(t)
+
+
+def rotary(ids: Tensor, params: FlowParams) -> Tensor:
+    """Turns of the rows, complex [n d/2], from their ids [n 3]."""
+    turns = []
+    for axis, width in enumerate(params.axes):
+        frequencies = params.theta ** -(torch.arange(0, width, 2, dtype=torch.float64, device=ids.device) / width)
+        turns.append(ids[:, axis, None].double() * frequencies)
+    angles = torch.cat(turns, dim=-1)
+    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+
+
+def turned(x: Tensor, turns: Tensor) -> Tensor:
+    """x [b n ... d] with each neighbouring pair of channels turned, by turns [n d/2]."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    turns = turns.view(len(turns), *[1] * (x.ndim - 3), -1)
+    return torch.view_as_real(pairs * turns).flatten(-2).to(x)
+
+
+class RmsScale(nn.Module):
+    """The learnt scale of a root-mean-square norm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+
+
+class QkNorm(nn.Module):
+    """Norms of queries and keys."""
+
+    def __init__(self, head_dim: int) -> None:
+        super().__init__()
+        self.query_norm, self.key_norm = RmsScale(head_dim), RmsScale(head_dim)
+
+    def forward(self, qk: Tensor) -> Tensor:
+        """Normed queries and keys, both in [b n 2 heads d]."""
+        scales = torch.stack((self.query_norm.scale, self.key_norm.scale))[:, None]
+        return rms_norm(qk, qk.shape[-1:], eps=EPSILON) * scales.to(qk)
+
+
+class MlpEmbedder(nn.Module):
+    """Two linear maps with SiLU between."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.in_layer, self.out_layer = nn.Linear(inputs, width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out_layer(silu(self.in_layer(x)))
+
+
+class Modulation(nn.Module):
+    """Shifts, scales and gates of a block from the vector [b c]: parts tensors [b 1 c]."""
+
+    def __init__(self, width: int, parts: int) -> None:
+        super().__init__()
+        self.lin, self.parts = nn.Linear(width, parts * width), parts
+
+    def forward(self, vector: Tensor) -> tuple[Tensor, ...]:
+        return self.lin(silu(vector))[:, None].chunk(self.parts, dim=-1)
+
+
+def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x normed over its channels, then scaled and shifted."""
+    return torch.addcmul(shift, layer_norm(x, x.shape[-1:], eps=EPSILON), 1 + scale)
+
+
+def split_heads(qkv: Tensor, norm: QkNorm, heads: int) -> tuple[Tensor, Tensor]:
+    """(normed queries and keys [b n 2 heads d], values [b n heads d]) of a fused map's output."""
+    parts = rearrange(qkv, "b n (three heads d) -> b n three heads d", three=3, heads=heads)
+    return norm(parts[:, :, :2]), parts[:, :, 2]
+
+
+def attend(qk: Tensor, v: Tensor, turns: Tensor, mask: Tensor | None) -> Tensor:
+    """Joint attention [b n (heads d)]; mask [b n], True where a key may be read."""
+    q, k = turned(qk, turns).transpose(1, 3).unbind(2)  # each [b heads n d]
+    keys = None if mask is None else mask[:, None, None]
+    out = scaled_dot_product_attention(q, k, v.transpose(1, 2), attn_mask=keys)
+    return out.transpose(1, 2).flatten(2)
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A rule and what every call of it in one forward has in common.
+
+    place  "attention": the rule's addition goes to the attention output before its projection;
+           "stream": to the image stream after the block, and the rule sees the image rows alone
+    """
+
+    rule: JointRule
+    grid: tuple[int, int]
+    reads: Tensor
+    place: str = "attention"
+
+    def asks(self, q: Tensor, rows: TokenRows, block: BlockId) -> Tensor | None:
+        """What the rule adds, [b n (heads d)], for queries q [b n heads d]."""
+        return self.rule(JointCall(q.transpose(1, 2), rows, block, self.grid, self.reads))
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What every block of one forward gets.
+
+    vector  [b c], from the time and the pooled text
+    turns   [n d/2], rotary, of the whole joint sequence
+    mask    [b n], True where a key may be read; None: everywhere
+    """
+
+    vector: Tensor
+    turns: Tensor
+    rows: TokenRows
+    mask: Tensor | None = None
+    hook: Hook | None = None
+
+
+class Attended(nn.Module):
+    """What the blocks share: joint attention, and the rule beside it."""
+
+    def __init__(self, params: FlowParams, block: BlockId) -> None:
+        super().__init__()
+        self.heads, self.block = params.heads, block
+
+    def joint(self, qk: Tensor, v: Tensor, at: Condition) -> tuple[Tensor, Tensor | None]:
+        """(attention output [b n c], addition to the image stream after the block [b n' c] or None)."""
+        out = attend(qk, v, at.turns, at.mask)
+        if at.hook is None:
+            return out, None
+        q = qk[:, :, 0]
+        if at.hook.place == "stream":
+            return out, at.hook.asks(q[:, at.rows.image], TokenRows.image_only(at.rows.image_count), self.block)
+        added = at.hook.asks(q, at.rows, self.block)
+        return (out if added is None else out + added), None
+
+
+class StreamAttention(nn.Module):
+    """The maps of one stream around the joint attention."""
+
+    def __init__(self, params: FlowParams) -> None:
+        super().__init__()
+        self.heads = params.heads
+        self.qkv, self.norm = nn.Linear(params.width, 3 * params.width), QkNorm(params.head_dim)
+        self.proj = nn.Linear(params.width, params.width)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(normed queries and keys [b n 2 heads d], values [b n heads d]) of rows [b n c]."""
+        return split_heads(self.qkv(x), self.norm, self.heads)
+
+
+def mlp(params: FlowParams) -> nn.Sequential:
+    """Two maps around GELU."""
+    inner = params.mlp_ratio * params.width
+    return nn.Sequential(nn.Linear(params.width, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, params.width))
+
+
+class DoubleBlock(Attended):
+    """Joint attention over text and image rows that keep their own weights."""
+
+    def __init__(self, params: FlowParams, index: int) -> None:
+        super().__init__(params, BlockId("double", index))
+        self.img_mod, self.txt_mod = Modulation(params.width, 6), Modulation(params.width, 6)
+        self.img_attn, self.txt_attn = StreamAttention(params), StreamAttention(params)
+        self.img_mlp, self.txt_mlp = mlp(params), mlp(params)
+
+    def forward(self, image: Tensor, text: Tensor, at: Condition) -> tuple[Tensor, Tensor]:
+        """(image rows, text rows) after the block."""
+        image_mod, text_mod = self.img_mod(at.vector), self.txt_mod(at.vector)
+        image_qk, image_v = self.img_attn.split(modulated(image, *image_mod[:2]))
+        text_qk, text_v = self.txt_attn.split(modulated(text, *text_mod[:2]))
+        out, after = self.joint(torch.cat((text_qk, image_qk), dim=1), torch.cat((text_v, image_v), dim=1), at)
+        image = torch.addcmul(image, image_mod[2], self.img_attn.proj(out[:, at.rows.image]))
+        image = torch.addcmul(image, image_mod[5], self.img_mlp(modulated(image, *image_mod[3:5])))
+        text = torch.addcmul(text, text_mod[2], self.txt_attn.proj(out[:, at.rows.text]))
+        text = torch.addcmul(text, text_mod[5], self.txt_mlp(modulated(text, *text_mod[3:5])))
+        return (image if after is None else image + after), text
+
+
+class SingleBlock(Attended):
+    """Joint attention and MLP side by side, one set of weights for all rows."""
+
+    def __init__(self, params: FlowParams, index: int) -> None:
+        super().__init__(params, BlockId("single", index))
+        self.widths = [3 * params.width, params.mlp_ratio * params.width]
+        self.modulation, self.norm = Modulation(params.width, 3), QkNorm(params.head_dim)
+        self.linear1 = nn.Linear(params.width, sum(self.widths))
+        self.linear2 = nn.Linear(params.width + self.widths[1], params.width)
+
+    def forward(self, x: Tensor, at: Condition) -> Tensor:
+        """All rows [b n c] after the block."""
+        shift, scale, gate = self.modulation(at.vector)
+        qkv, inner = self.linear1(modulated(x, shift, scale)).split(self.widths, dim=-1)
+        out, after = self.joint(*split_heads(qkv, self.norm, self.heads), at)
+        x = torch.addcmul(x, gate, self.linear2(torch.cat((out, gelu(inner, approximate="tanh")), dim=-1)))
+        if after is not None:
+            x = torch.cat((x[:, at.rows.text], x[:, at.rows.image] + after), dim=1)
+        return x
+
+
+class LastLayer(nn.Module):
+    """Modulated norm and the map to an image token's numbers."""
+
+    def __init__(self, params: FlowParams) -> None:
+        super().__init__()
+        self.linear = nn.Linear(params.width, params.token_channels)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(params.width, 2 * params.width))
+
+    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        shift, scale = self.adaLN_modulation(vector)[:, None].chunk(2, dim=-1)
+        return self.linear(modulated(x, shift, scale))
