@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, cast
 
 from einops import rearrange
 from torch import Tensor, nn
@@ -177,11 +177,6 @@ class Adapter(nn.Module):
         pairs = {kind: each.pair(tokens, self.heads, self.params.norm) for kind, each in maps.items()}
         return BlockKV(pairs["image"], pairs.get("text", pairs["image"]))
 
-    def forward(self, states: States) -> dict[BlockId, BlockKV]:
-        """Keys and values of every block, one set per picture: what training needs, in one call for DDP."""
-        tokens = self.fuse(states).tokens
-        return {block: self.kv(block, tokens) for block in self.params.block_ids}
-
 
 def module_name(block: BlockId) -> str:
     """A block's name in the adapter's parameters."""
@@ -194,8 +189,8 @@ def block_maps(blocks: nn.ModuleDict, block: BlockId) -> dict[str, KeyValueMaps]
         raise BadModel(
             f"block {block} came", f"one of the adapter's {len(blocks)} blocks was expected", "choose among those"
         )
-    kinds = blocks[module_name(block)]
-    return dict(kinds.items()) if isinstance(kinds, nn.ModuleDict) else {}
+    kinds = cast("nn.ModuleDict", blocks[module_name(block)])
+    return {kind: cast("KeyValueMaps", maps) for kind, maps in kinds.items()}
 
 
 def check_states(states: States, params: AdapterParams) -> None:

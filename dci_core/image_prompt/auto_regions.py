@@ -19,6 +19,8 @@ from ..indices import picker
 from .joint import JointCall, JointRule
 from .subject import Subject
 
+SMALLEST = 1e-12  # no map is divided by less
+
 
 @dataclass(frozen=True)
 class RegionSettings:
@@ -72,9 +74,9 @@ class NounMaps:
 
     nouns: Sequence[Sequence[int] | None]
     settings: RegionSettings = RegionSettings()
-    steps: int = 0
-    maps: list[Tensor | None] = field(default_factory=list)
-    seen: list[list[Tensor]] = field(default_factory=list)
+    steps: int = field(default=0, init=False)
+    maps: list[Tensor | None] = field(init=False)
+    seen: list[list[Tensor]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.maps = [None for _ in self.nouns]
@@ -90,7 +92,7 @@ class NounMaps:
         for seen, noun in zip(self.seen, self.nouns, strict=True):
             if noun is not None:
                 found = noun_map(q, k, noun)
-                found = found / found.amax(dim=-1, keepdim=True)  # every block has the same say
+                found = found / found.amax(dim=-1, keepdim=True).clamp(min=SMALLEST)  # every block has the same say
                 seen.append(rearrange(found, "b (h w) -> b h w", h=call.grid[0]))
 
     def end_step(self) -> None:

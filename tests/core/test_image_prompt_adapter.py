@@ -39,8 +39,9 @@ def test_an_untrained_adapter_changes_no_bit_and_a_trained_one_does(text_kv: boo
 
 def test_an_untrained_adapter_learns_from_its_first_step() -> None:
     adapter = untrained()
-    kvs = adapter(draw_states(2))
-    sum((pair[1] ** 2).sum() + pair[1].sum() for kv in kvs.values() for pair in (kv.image, kv.text)).backward()
+    tokens = adapter.fuse(draw_states(2)).tokens
+    kvs = [adapter.kv(block, tokens) for block in adapter.params.block_ids]
+    sum((pair[1] ** 2).sum() + pair[1].sum() for kv in kvs for pair in (kv.image, kv.text)).backward()
     grads = [maps.to_v.weight.grad for block in adapter.blocks.values() for maps in block.values()]
     assert len(grads) == 2 * 2 + 4
     assert all(grad is not None and grad.abs().sum() > 0 for grad in grads)
