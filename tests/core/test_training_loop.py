@@ -157,3 +157,21 @@ def test_clean_timesteps_are_trained_more_rarely() -> None:
     odds, sigmas = timestep_odds(), sd_schedule().log_sigmas.exp()
     naive = [min(1.0, max(0.1, 5.0 * float(sigma) ** 2)) for sigma in sigmas]
     assert odds.tolist() == pytest.approx(naive, rel=1e-5)
+
+
+def test_a_group_s_ratio_multiplies_the_schedule_s_rate(tmp_path: Path) -> None:
+    model, seen = nn.Linear(2, 2), list[list[float]]()
+
+    def made(part: nn.Module, stage: Stage) -> torch.optim.Optimizer:
+        weight, bias = part.parameters()
+        groups: list[dict[str, Any]] = [{"params": [weight], "ratio": 3.0}, {"params": [bias]}]
+        optimiser = torch.optim.SGD(groups, lr=stage.lr)
+        optimiser.register_step_pre_hook(lambda *_: seen.append([g["lr"] for g in optimiser.param_groups]))
+        return optimiser
+
+    steps = run_stage(
+        "toy", model, lambda step, g: (model(torch.ones(1, 2)).sum(), {}), STAGE, tmp_path, make_optimiser=made
+    )
+    list(steps)
+    rates = [learning_rate(step, STAGE) for step in range(STAGE.steps)]
+    assert seen == [[3.0 * rate, rate] for rate in rates]

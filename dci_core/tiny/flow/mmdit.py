@@ -80,11 +80,6 @@ def row_ids(text_count: int, grid: tuple[int, int]) -> Tensor:
 def start_as_identity(model: MMDiT) -> None:
     """Zeroes every modulation and the last map: blocks begin closed, and the velocity is 0."""
     for part in model.modules():
-        if isinstance(part, Modulation):
-            last = part.lin
-        elif isinstance(part, LastLayer):
-            nn.init.zeros_(part.linear.weight), nn.init.zeros_(part.linear.bias)
-            last = part.adaLN_modulation[1]
-        else:
-            continue
-        nn.init.zeros_(last.weight), nn.init.zeros_(last.bias)
+        if isinstance(part, Modulation | LastLayer):
+            for parameter in part.parameters():
+                nn.init.zeros_(parameter)

@@ -73,7 +73,7 @@ def rotary(ids: Tensor, params: FlowParams) -> Tensor:
 
 def turned(x: Tensor, turns: Tensor) -> Tensor:
     """x [b n ... d] with each neighbouring pair of channels turned, by turns [n d/2]."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
     turns = turns.view(len(turns), *[1] * (x.ndim - 3), -1)
     return torch.view_as_real(pairs * turns).flatten(-2).to(x)
 

@@ -85,12 +85,11 @@ def sample_flow(
     """
     settings = settings or FlowSettings()
     times, num = flow_times(settings), len(seeds)
-    if len(prompts) not in (1, num):
+    if num and len(prompts) not in (1, num):
         raise BadSettings(f"{len(prompts)} prompts for {num} seeds", "one, or one for each, is expected", "match them")
-    is_guided = settings.cfg != 1
+    x, is_guided = seeded_noise(seeds) if start is None else start, settings.cfg != 1
     text = model.encode([*(list(prompts) * num)[:num], *([negative] * num if is_guided else [])])
     reads = torch.cat((torch.ones(num), torch.zeros(num)))[: len(text.hidden)]
-    x = seeded_noise(seeds) if start is None else start
     for i, (t, following) in enumerate(zip(times[:-1], times[1:], strict=True)):
         rows = torch.cat((x, x)) if is_guided else x
         velocity = model.velocity(rows, torch.full((len(rows),), t), text, rule, reads=reads, place=place)

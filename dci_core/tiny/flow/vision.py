@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch.nn.functional import interpolate
 
 from ..text import Encoder
 
+LEVELS = (2, 4, 6)  # hidden states that an adapter fuses; state 0 is the patch embedding
+CONFIG_FILE = Path(__file__).parents[1] / "weights" / "vision.json"  # the sizes, as the host's loader wants them
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own
 
 
@@ -48,9 +51,6 @@ class VisionParams:
             "image_mean": list(MEAN),
             "image_std": list(STD),
         }
-
-
-LEVELS = (2, 4, 6)  # hidden states that an adapter fuses; state 0 is the patch embedding
 
 
 class VisionEmbeddings(nn.Module):
