@@ -98,8 +98,7 @@ def fuse(vision: Any, adapter: HostAdapter, pictures: Pictures) -> Fused:
     if pictures.images.shape[0] == 0:
         raise BadPicture("no picture of the subject came", "one or more are expected", "connect pictures of it")
     adapter.check_vision(vision)
-    levels = len(adapter.levels)
-    bias = granularity_bias(pictures.granularity, levels) if pictures.granularity and levels else None
+    bias = granularity_bias(pictures.granularity, max(len(adapter.levels), 2)) if pictures.granularity else None
     shown = pictures.images
     if pictures.mask is not None:
         shown = cut_out(shown, pictures.mask, tuple(vision.image_mean))

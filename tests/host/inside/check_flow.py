@@ -157,3 +157,39 @@ def test_the_preview_shows_a_row_for_each_subject_and_block_and_a_column_for_eac
     assert image.shape == (1, blocks * 16, maps.LABEL_PX + 3 * 16, 3)
     shown = image[..., maps.LABEL_PX :, 0]
     assert float(shown.max()) == 1 and float(shown.min()) >= 0 and len(shown.unique()) > 10
+
+
+def pooled_adapter(place: str, output: str) -> Any:
+    """A `HostAdapter` of the form of XLabs ("stream", "projected") or InstantX ("attention", "pooled")."""
+    adapter, ancestors = PACK["dci_core.image_prompt.adapter"], PACK["dci_core.image_prompt.ancestors"]
+    blocks = PACK["dci_core.image_prompt.families"].find_mmdit("tiny_flow").block_ids
+    params = adapter.AdapterParams(
+        "tiny_flow", 128, 0, output, (), 4, 64, text_kv=False, norm="none", place=place,
+        blocks=tuple(b for b in blocks if place == "attention" or b.stream == "double"),
+    )  # fmt: skip
+    with torch.inference_mode(False), torch.random.fork_rng(devices=()):
+        torch.manual_seed(4)
+        core = ancestors.PooledAdapter(params).eval().requires_grad_(False)
+        for name, parameter in core.named_parameters():
+            if "to_v" in name:
+                parameter.normal_(std=0.2)
+    return PACK["nodes.host.adapters"].HostAdapter("ancestor", core)
+
+
+def test_the_public_ancestors_forms_draw_and_only_one_lets_the_text_read() -> None:
+    _, _, model, _, _ = flow_worlds()
+    plain = drawn(model)
+    for place, output, text_reads in (("stream", "projected", False), ("attention", "pooled", True)):
+        off, on = (drawn(applied(adapter=pooled_adapter(place, output), text_scale=scale)[0]) for scale in (0.0, 1.0))
+        assert distance(off, plain) > 1e-3, place
+        assert torch.equal(off, on) != text_reads, place
+
+
+def test_an_ancestor_refuses_granularity_and_a_siglip_without_its_head() -> None:
+    from check_vision import refused, small_vision
+
+    siglip = small_vision(model_type="siglip_vision_model", hidden_size=128)
+    adapter = pooled_adapter("attention", "pooled")
+    refused("one pooled vector", lambda: applied(adapter=adapter, granularity=0.5))
+    refused("pooling head", lambda: applied(adapter=adapter, clip_vision=siglip))
+    assert applied(adapter=adapter)[2] == "this adapter reads one pooled vector: no granularity"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from check_joint import FAMILIES, foreign_attention, foreign_block, module_of, outlets_of, run
 from lab import PACK, distance, sample
-from mmdit_lab import SIZES, LabAdapter, all_blocks, block, prompted, thin_model, words
+from mmdit_lab import SIZES, LabAdapter, all_blocks, block, installed, noting, prompted, thin_model, words
 from torch import Tensor
 
 
@@ -285,6 +285,50 @@ def test_a_cancelled_run_releases_everything() -> None:
     finally:
         kind.rules = kept
     assert run("flux", model).isfinite().all() and record.strengths
+
+
+def test_models_with_as_many_blocks_as_the_real_ones_fire_in_each() -> None:
+    for name, stream_counts in (
+        ("flux", {"double": 19, "single": 38}),
+        ("sd3", {"double": 24}),
+        ("qwen", {"double": 60}),
+    ):
+        keys = [block(f"{stream}.{index}") for stream, count in stream_counts.items() for index in range(count)]
+        calls: list[Any] = []
+        model = installed(thin_model(name, is_deep=True), {str(key): noting(calls) for key in keys})
+        run(name, model, steps=1)
+        assert [call.block for call in calls] == keys, name
+
+
+def test_a_base_of_eight_bits_reads_in_its_own_precision() -> None:
+    for name in FAMILIES:
+        plain = thin_model(name, weights=torch.float8_e4m3fn)
+        assert plain.model.get_dtype() == torch.float8_e4m3fn
+        model, record = prompted(name, plain)
+        drawn = run(name, model, cfg=4.0)
+        assert drawn.isfinite().all() and len(record.strengths) == 2 * len(all_blocks(name))
+        assert distance(drawn, run(name, plain, cfg=4.0)) > 1e-3
+
+
+def with_control(name: str) -> Any:
+    """The positive conditioning with a ControlNet that gives a fixed hint for every block of the image stream."""
+    from comfy.controlnet import ControlBase
+
+    class Fixed(ControlBase):  # type: ignore[misc]
+        def get_control(self, x: Tensor, *args: Any, **kwargs: Any) -> dict[str, list[Tensor]]:
+            width = 128 if name == "sd3" else 48
+            hint = torch.randn(1, 64, width, generator=torch.Generator().manual_seed(7)).expand(x.shape[0], -1, -1)
+            return {"input": [hint] * 4, "output": [hint] * 4}
+
+    return [[rows, {**entry, "control": Fixed(), "control_apply_to_uncond": False}] for rows, entry in words(1)]
+
+
+def test_a_controlnet_and_a_subject_both_act() -> None:
+    for name in FAMILIES:
+        model, args = prompted(name)[0], {"steps": 2, "cfg": 1.0, "shape": SIZES[name][0], "scheduler": "simple"}
+        both = sample(model, with_control(name), words(2), **args)
+        assert distance(both, sample(model, words(1), words(2), **args)) > 1e-3
+        assert distance(both, sample(thin_model(name), with_control(name), words(2), **args)) > 1e-3
 
 
 def with_lora(name: str, model: Any) -> Any:

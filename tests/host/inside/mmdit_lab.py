@@ -34,19 +34,22 @@ BLOCKS = {
 }
 
 
+DEPTHS = {"flux": {"depth": 19, "depth_single_blocks": 38}, "sd3": {"num_blocks": 24}, "qwen": {"num_layers": 60}}
+
+
 @cache
-def thin_model(name: str, sharp: float = 1.0) -> Any:
+def thin_model(name: str, sharp: float = 1.0, is_deep: bool = False, weights: torch.dtype = torch.float32) -> Any:
     """A patcher around a thin model: "flux", "sd3" or "qwen". Norm weights are one, or `sharp`, so that attention
-    shows.
+    shows. Deep ones have as many blocks as Flux, SD3 and Qwen-Image.
     """
     from comfy import model_base, model_patcher, supported_models
 
     base = {"flux": ("Flux", "Flux"), "sd3": ("SD3", "SD3"), "qwen": ("QwenImage", "QwenImage")}[name]
-    sizes = dict(SIZES[name][1])
+    sizes = {**SIZES[name][1], **(DEPTHS[name] if is_deep else {})}
     if name == "flux":
         sizes |= new_fields()
     config = getattr(supported_models, base[0])(sizes)
-    config.set_inference_dtype(torch.float32, None)
+    config.set_inference_dtype(weights, None if weights == torch.float32 else torch.float32)
     with torch.inference_mode(False), torch.no_grad():
         model = getattr(model_base, base[1])(config, device=torch.device("cpu"))
         fill(model.diffusion_model, sharp)
@@ -72,7 +75,7 @@ def fill(network: Any, sharp: float) -> None:
             parameter.fill_(sharp)
         else:
             fan = parameter[0].numel() if parameter.ndim > 1 else 100
-            parameter.copy_(torch.randn(parameter.shape, generator=source) * fan**-0.5)
+            parameter.copy_((torch.randn(parameter.shape, generator=source) * fan**-0.5).to(parameter.dtype))
     for name, buffer in network.named_buffers():
         if "pos_embed" in name:
             buffer.copy_(torch.randn(buffer.shape, generator=source) * 0.1)
