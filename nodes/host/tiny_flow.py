@@ -12,7 +12,7 @@ import torch
 
 from ...dci_core.tiny.codec import LATENT_CHANNELS
 from ...dci_core.tiny.flow.mmdit import MMDiT
-from ...dci_core.tiny.flow.mmdit_blocks import FlowParams
+from ...dci_core.tiny.flow.mmdit_layers import FlowParams
 from ...dci_core.tiny.flow.model import SLOTS, load_flow_world
 from ...dci_core.tiny.flow.sampling import FlowSettings
 from ...dci_core.tiny.flow.vision import VisionTower

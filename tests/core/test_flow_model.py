@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from dci_core.errors import BadModel, BadSettings, PromptTooLong
+from dci_core.image_prompt.families import find_mmdit
 from dci_core.image_prompt.joint import BlockId, JointCall, JointRule
 from dci_core.image_prompt.rows import TokenRows
 from dci_core.model import Text
 from dci_core.tiny.flow.mmdit import MMDiT, row_ids, start_as_identity
-from dci_core.tiny.flow.mmdit_blocks import Condition, DoubleBlock, FlowParams, Hook, SingleBlock, attend, rotary
+from dci_core.tiny.flow.mmdit_blocks import Condition, DoubleBlock, Hook, SingleBlock
+from dci_core.tiny.flow.mmdit_layers import FlowParams, attend, rotary
 from dci_core.tiny.flow.model import SLOTS, FlowModel
 from dci_core.tiny.tokenizer import load_tokenizer
 
@@ -59,6 +61,11 @@ def test_rows_of_a_batch_do_not_see_each_other(text: Text, plain: Tensor) -> Non
         assert torch.allclose(
             MODEL.velocity(X[row : row + 1], T[row : row + 1], alone), plain[row : row + 1], atol=1e-5
         )
+
+
+def test_the_family_table_knows_the_model_s_sizes() -> None:
+    family = find_mmdit(MODEL.family)
+    assert (family.width, family.heads) == (PARAMS.width, PARAMS.heads) and list(family.block_ids) == MODEL.blocks
 
 
 def test_pooled_is_the_first_end_mark_s_row(text: Text) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dci_core.tiny.flow.mmdit import MMDiT
-from dci_core.tiny.flow.mmdit_blocks import FlowParams
+from dci_core.tiny.flow.mmdit_layers import FlowParams
 from dci_core.tiny.model import WEIGHTS
 from dci_core.tiny.training import mmdit, vision
 from dci_core.tiny.training.loop import Stage

@@ -7,18 +7,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...image_prompt.rows import TokenRows
-from .mmdit_blocks import (
-    Condition,
-    DoubleBlock,
-    FlowParams,
-    Hook,
-    LastLayer,
-    MlpEmbedder,
-    Modulation,
-    SingleBlock,
-    rotary,
-    timestep_embedding,
-)
+from .mmdit_blocks import Condition, DoubleBlock, Hook, LastLayer, SingleBlock
+from .mmdit_layers import FlowParams, MlpEmbedder, Modulation, rotary, timestep_embedding
 
 TINY_FLOW = FlowParams()
 

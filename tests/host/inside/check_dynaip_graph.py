@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from check_flow import PROMPT, flow_adapter, flow_worlds, pictures
+from check_flow_reading import PROMPT, flow_adapter, flow_worlds, pictures
 from check_graph import each_is_red
 from check_tiny import worlds
 from check_vision import small_vision
