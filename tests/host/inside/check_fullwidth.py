@@ -45,7 +45,9 @@ def words(seed: int, width: int, pooled: int) -> Any:
     )
 
 
-def check(model: Any, names: tuple[str, ...], shape: tuple[int, ...], text: tuple[int, int], heads: int, d: int) -> None:
+def check(
+    model: Any, names: tuple[str, ...], shape: tuple[int, ...], text: tuple[int, int], heads: int, d: int
+) -> None:
     """Every block's queries have the family's own shape, and what a rule adds shows."""
     seen: list[tuple[int, ...]] = []
 
