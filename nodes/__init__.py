@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import concept_nodes, preview_nodes, sample_nodes, score_nodes, sweep_nodes, tiny_nodes, train_nodes
+from . import (
+    concept_nodes,
+    dynaip_nodes,
+    preview_nodes,
+    sample_nodes,
+    score_nodes,
+    sweep_nodes,
+    tiny_nodes,
+    train_nodes,
+)
 
 NODES: list[type[io.ComfyNode]] = [
     *train_nodes.NODES,
@@ -14,6 +23,7 @@ NODES: list[type[io.ComfyNode]] = [
     *tiny_nodes.NODES,
     *score_nodes.NODES,
     *sweep_nodes.NODES,
+    *dynaip_nodes.NODES,
 ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,10 +11,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..dci_core.image_prompt.joint import BlockId
 from ..dci_core.layer_names import in_order
 from ..dci_core.layers import LayerId
 
 LABEL_PX = 64
+Row = TypeVar("Row")
 SHORT = {"input": "in", "middle": "mid", "output": "out"}
 
 
@@ -23,18 +26,41 @@ def draw_maps(weights: Mapping[tuple[float, LayerId], Tensor], cell: int) -> Ten
     weights  (sigma, layer) -> share of the concept branch [b h w]
     """
     layers = in_order({layer for _, layer in weights})
-    sigmas = sorted({sigma for sigma, _ in weights}, reverse=True)
-    if not layers:
+    return draw_grid({(layer, sigma): planes for (sigma, layer), planes in weights.items()}, layers, label, cell)
+
+
+def draw_readings(strengths: Mapping[tuple[float, BlockId, int], Tensor], cell: int) -> Tensor:
+    """A grid of maps as an IMAGE [b h w 3]: a row for each subject and block, a column for each noise level.
+
+    strengths  (sigma, block, number of the subject from 0) -> how strongly it is read [b h w]; a subject's strongest
+               reading in the whole run is white
+    """
+    tops = {number: 0.0 for _, _, number in strengths}
+    for (_, _, number), planes in strengths.items():
+        tops[number] = max(tops[number], float(planes.max()))
+    shown = {
+        ((number, block), sigma): planes / (tops[number] or 1.0) for (sigma, block, number), planes in strengths.items()
+    }
+    rows = sorted({row for row, _ in shown})
+    return draw_grid(shown, rows, lambda row: f"{row[0] + 1}: {row[1].stream[0]}{row[1].index}", cell)
+
+
+def draw_grid(
+    planes: Mapping[tuple[Row, float], Tensor], rows: Sequence[Row], name: Callable[[Row], str], cell: int
+) -> Tensor:
+    """Maps [b h w] in 0..1 by (row, noise level) as an IMAGE [b h w 3] with the rows' names; black without any."""
+    sigmas = sorted({sigma for _, sigma in planes}, reverse=True)
+    if not rows:
         return torch.zeros(1, cell, LABEL_PX + cell, 3)
-    pictures = next(iter(weights.values())).shape[0]
-    grid = torch.zeros(pictures, len(layers) * cell, len(sigmas) * cell)
-    for row, layer in enumerate(layers):
-        for column, sigma in enumerate(sigmas):
-            if (sigma, layer) in weights:
-                small = weights[sigma, layer][:, None].float()
+    pictures = next(iter(planes.values())).shape[0]
+    grid = torch.zeros(pictures, len(rows) * cell, len(sigmas) * cell)
+    for y, row in enumerate(rows):
+        for x, sigma in enumerate(sigmas):
+            if (row, sigma) in planes:
+                small = planes[row, sigma][:, None].float()
                 tile = interpolate(small, size=(cell, cell), mode="nearest")[:, 0]
-                grid[:, row * cell : (row + 1) * cell, column * cell : (column + 1) * cell] = tile
-    names = draw_labels([label(layer) for layer in layers], cell)
+                grid[:, y * cell : (y + 1) * cell, x * cell : (x + 1) * cell] = tile
+    names = draw_labels([name(row) for row in rows], cell)
     both = torch.cat([names.expand(pictures, -1, -1), grid], dim=2)
     return both[..., None].repeat(1, 1, 1, 3)
 

@@ -7,6 +7,9 @@ from comfy_api.latest import io
 from ..dci_core.tiny.world.concepts import CONCEPTS
 from .fields import schema, widget
 from .host.tiny import example_pictures, load_world
+from .host.tiny_flow import load_flow
+
+UNET, FLOW = "unet", "flow"
 
 
 class DCILoadTinyWorld(io.ComfyNode):
@@ -17,7 +20,7 @@ class DCILoadTinyWorld(io.ComfyNode):
             node_id="DCILoadTinyWorld",
             display_name="Load Tiny World",
             description="A complete small text-to-image model that comes with this pack: 128 px pictures on any CPU, "
-            "nothing to download. With pictures of a thing that it has never seen, to train on.",
+            "nothing to download. With pictures of a thing that it has never seen, to train on or to read.",
             search_aliases=["demo model", "small model"],
             inputs=[
                 widget(
@@ -26,7 +29,15 @@ class DCILoadTinyWorld(io.ComfyNode):
                     options=names,
                     default=names[0],
                     tooltip="Which unseen thing the example pictures show; the word in its name is its noun.",
-                )
+                ),
+                widget(
+                    io.Combo,
+                    "kind",
+                    options=[UNET, FLOW],
+                    default=UNET,
+                    optional=True,
+                    tooltip="unet: for concepts and DCI. flow: a small Flux, for DynaIP.",
+                ),
             ],
             outputs=[
                 io.Model.Output("model", display_name="model"),
@@ -34,13 +45,15 @@ class DCILoadTinyWorld(io.ComfyNode):
                 io.Vae.Output("vae", display_name="vae"),
                 io.Image.Output("pictures", display_name="example pictures"),
                 io.String.Output("noun", display_name="noun"),
+                io.ClipVision.Output("clip_vision", display_name="clip vision"),
             ],
         )
 
     @classmethod
-    def execute(cls, example: str) -> io.NodeOutput:
+    def execute(cls, example: str, kind: str = UNET) -> io.NodeOutput:
         thing = next(concept for concept in CONCEPTS if concept.name == example)
-        return io.NodeOutput(*load_world(), example_pictures(thing), thing.thing.noun)
+        *world, vision = load_flow() if kind == FLOW else (*load_world(), None)
+        return io.NodeOutput(*world, example_pictures(thing), thing.thing.noun, vision)
 
 
 NODES: list[type[io.ComfyNode]] = [DCILoadTinyWorld]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,28 +20,35 @@ from torch.nn.functional import avg_pool2d
 
 from ...dci_core.errors import BadModel
 from ...dci_core.tiny.codec import FACTOR, LATENT_CHANNELS, Codec
+from ...dci_core.tiny.flow.model import FlowModel
 from ...dci_core.tiny.model import TinyModel, load_tiny_world
 from ...dci_core.tiny.text import TextParams
 from ...dci_core.tiny.tokenizer import BEGIN, END, load_tokenizer
 from ...dci_core.tiny.unet import UNetParams
 from ...dci_core.tiny.world.concepts import CONCEPTS, HeldOut
 
+World = TypeVar("World")
 ENCODER = "clip_l"  # the name that SD 1.x's only text encoder has
 
 
 def load_world() -> tuple[Any, Any, Any]:
-    """(MODEL, CLIP, VAE) of the tiny world with its trained weights."""
+    """(MODEL, CLIP, VAE) of the tiny world with its trained weights; raises BadModel."""
+    world = shipped(load_tiny_world)
+    model = host_model(world.model)
+    give_previews(model, world.codec)
+    return model, host_clip(world.model), host_vae(world.codec)
+
+
+def shipped(load: Callable[[], World]) -> World:
+    """What a loader of shipped weights gives; raises BadModel where a file is missing."""
     try:
-        world = load_tiny_world()
+        return load()
     except OSError as error:
         raise BadModel(
             f'the small world\'s "{Path(error.filename or "").name}" cannot be read',
             "the weights that ship with this pack are expected",
             "install the pack again",
         ) from error
-    model = host_model(world.model)
-    give_previews(model, world.codec)
-    return model, host_clip(world.model), host_vae(world.codec)
 
 
 def give_previews(model: Any, codec: Codec) -> None:
@@ -126,14 +134,19 @@ class TinyWords:
         return str(self.words.decode(ids))
 
 
-def host_clip(tiny: TinyModel) -> Any:
-    """The tiny text encoder as the host's CLIP."""
+def host_clip(tiny: TinyModel | FlowModel, slots: int | None = None) -> Any:
+    """The tiny text encoder as the host's CLIP; with fewer slots a prompt has fewer rows, padding left out."""
     from comfy import sd, sd1_clip
 
-    params = tiny.text.params
+    length = slots or tiny.text.params.length
+    params = replace(tiny.text.params, length=length)
     words = TinyWords()
     chunks = partial(
-        sd1_clip.SDTokenizer, tokenizer_class=TinyWords, embedding_size=params.width, embedding_key=ENCODER
+        sd1_clip.SDTokenizer,
+        tokenizer_class=TinyWords,
+        embedding_size=params.width,
+        embedding_key=ENCODER,
+        max_length=length,
     )
     target = SimpleNamespace(
         params={},
@@ -143,6 +156,8 @@ def host_clip(tiny: TinyModel) -> Any:
     clip = sd.CLIP(target)
     state = {f"text_model.{name}": value for name, value in tiny.text.state_dict().items()}
     state["text_projection.weight"] = torch.eye(params.width)
+    positions = "text_model.embeddings.position_embedding.weight"
+    state[positions] = state[positions][:length]
     clip.cond_stage_model.clip_l.transformer.load_state_dict(state, strict=True)
     return clip
 

@@ -23,6 +23,9 @@ IDS = {
     "DCILoadTinyWorld": "Load Tiny World",
     "DCIConceptScore": "Concept Score",
     "DCISweep": "DCI Sweep",
+    "DynaIPLoadAdapter": "Load DynaIP Adapter",
+    "DynaIPApply": "Apply DynaIP",
+    "DynaIPPreview": "DynaIP Preview",
 }
 
 

@@ -76,9 +76,10 @@ def troubles_of(node: Mapping[str, Any], definition: Definition | None) -> list[
     if definition is None:
         return ["the host has no such node"]
     known, fields, values = inputs_of(definition), list(fields_of(definition)), node["widgets_values"]
-    if len(values) != len(fields):
+    later = fields[len(values) :]  # came after the workflow was saved; the page shows their defaults
+    if len(values) > len(fields) or not all(name in known and not known[name][2] for name, _, _ in later):
         return [f"{len(values)} values for the fields {[name for name, _, _ in fields]}"]
-    found = [trouble_with(value, *field) for value, field in zip(values, fields, strict=True)]
+    found = [trouble_with(value, *field) for value, field in zip(values, fields, strict=False)]
     for entry in node["inputs"]:
         kind = known.get(entry["name"], (None,))[0]
         if ("COMBO" if isinstance(kind, list) else kind) != entry["type"]:
@@ -99,7 +100,7 @@ def as_prompt(flow: Mapping[str, Any], definitions: Mapping[str, Definition]) ->
     prompt = {}
     for node in server_nodes(flow):
         names = [name for name, _, _ in fields_of(definitions[node["type"]])]
-        values = {n: v for n, v in zip(names, node["widgets_values"], strict=True) if " " not in n}
+        values = {n: v for n, v in zip(names, node["widgets_values"], strict=False) if " " not in n}
         wires = {entry["name"]: links[entry["link"]] for entry in node["inputs"] if entry["link"] is not None}
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": {**values, **wires}}
     return prompt

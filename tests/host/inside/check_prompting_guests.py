@@ -1,0 +1,68 @@
+"""Subjects beside what other nodes and packs put on a model: eight bits, ControlNet, LoRA, foreign replacements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from check_joint import FAMILIES, foreign_attention, foreign_block, outlets_of, run
+from lab import distance, sample
+from mmdit_lab import SIZES, all_blocks, block, prompted, thin_model, words
+from torch import Tensor
+
+
+def test_a_base_of_eight_bits_reads_in_its_own_precision() -> None:
+    for name in FAMILIES:
+        plain = thin_model(name, weights=torch.float8_e4m3fn)
+        assert plain.model.get_dtype() == torch.float8_e4m3fn
+        model, record = prompted(name, plain)
+        drawn = run(name, model, cfg=4.0)
+        assert drawn.isfinite().all() and len(record.strengths) == 2 * len(all_blocks(name))
+        assert distance(drawn, run(name, plain, cfg=4.0)) > 1e-3
+
+
+def with_control(name: str) -> Any:
+    """The positive conditioning with a ControlNet that gives a fixed hint for every block of the image stream."""
+    from comfy.controlnet import ControlBase
+
+    class Fixed(ControlBase):  # type: ignore[misc]
+        def get_control(self, x: Tensor, *args: Any, **kwargs: Any) -> dict[str, list[Tensor]]:
+            width = 128 if name == "sd3" else 48
+            hint = torch.randn(1, 64, width, generator=torch.Generator().manual_seed(7)).expand(x.shape[0], -1, -1)
+            return {"input": [hint] * 4, "output": [hint] * 4}
+
+    return [[rows, {**entry, "control": Fixed(), "control_apply_to_uncond": False}] for rows, entry in words(1)]
+
+
+def test_a_controlnet_and_a_subject_both_act() -> None:
+    for name in FAMILIES:
+        model, args = prompted(name)[0], {"steps": 2, "cfg": 1.0, "shape": SIZES[name][0], "scheduler": "simple"}
+        both = sample(model, with_control(name), words(2), **args)
+        assert distance(both, sample(model, words(1), words(2), **args)) > 1e-3
+        assert distance(both, sample(thin_model(name), with_control(name), words(2), **args)) > 1e-3
+
+
+def with_lora(name: str, model: Any) -> Any:
+    """The model with a strong change of one weight behind its attention."""
+    clone = model.clone()
+    outlet = outlets_of(name, block("double.1"))["image"]
+    path = next(path for path, each in clone.model.named_modules() if each is outlet)
+    change = torch.randn(outlet.weight.shape, generator=torch.Generator().manual_seed(6)) * 0.2
+    assert clone.add_patches({f"{path}.weight": ("diff", (change,))}, 1.0)
+    return clone
+
+
+def test_guests_of_every_kind_act_beside_ours_whichever_came_first() -> None:
+    guests: dict[str, Callable[[str, Any], Any]] = {
+        "block": lambda name, model: foreign_block(model, ("double_block", 1)),
+        "attention": lambda name, model: foreign_attention(model, []),
+        "lora": with_lora,
+    }
+    for name in FAMILIES:
+        for kind, guest in guests.items():
+            plain, ours = thin_model(name), prompted(name)[0]
+            first, second = run(name, prompted(name, guest(name, plain))[0]), run(name, guest(name, ours))
+            assert distance(first, second) < 1e-6, (name, kind)
+            assert distance(first, run(name, ours)) > 1e-4, (name, kind)
+            assert distance(first, run(name, guest(name, plain))) > 1e-4, (name, kind)
