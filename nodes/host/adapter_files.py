@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...dci_core.errors import BadAdapter
+from ...dci_core.tiny.model import WEIGHTS
 from .folders import SUFFIX, is_escape
 
 FOLDER = "dynaip"
 TINY = "tiny flow (comes with this pack)"
+TINY_PATH = WEIGHTS / "adapter.safetensors"
+NONE = "none yet: put one into models/dynaip"
 
 
 def register() -> None:
@@ -24,11 +27,11 @@ def register() -> None:
 
 
 def adapter_names() -> list[str]:
-    """Adapter files that the host can see; the tiny world's own is last."""
+    """Adapter files that the host can see, the tiny world's own last where it has one; never empty."""
     import folder_paths
 
     register()
-    return [*folder_paths.get_filename_list(FOLDER), TINY]
+    return [*folder_paths.get_filename_list(FOLDER), *([TINY] if TINY_PATH.is_file() else [])] or [NONE]
 
 
 def adapter_path(name: str) -> Path:
@@ -36,6 +39,8 @@ def adapter_path(name: str) -> Path:
     import folder_paths
 
     register()
+    if name == TINY and TINY_PATH.is_file():
+        return TINY_PATH
     found = None if is_escape(name) else folder_paths.get_full_path(FOLDER, name)
     if found is None:
         raise BadAdapter(
@@ -45,7 +50,7 @@ def adapter_path(name: str) -> Path:
 
 
 def stamp(name: str) -> str:
-    """Changes when the file does: path, size and time of last change; empty when it is missing or the tiny one."""
+    """Changes when the file does: path, size and time of last change; empty when it is missing."""
     try:
         path = adapter_path(name)
         facts = path.stat()
