@@ -95,7 +95,7 @@ class PairCell:
         """Per picture [prompts][seeds], as `judge_pair` gives it."""
         places = [places_for(self.pair)[number] for number in self.prompts]
         pictures = self.draw(bench, places)
-        parts = pictures.unflatten(0, (len(places), -1))
+        parts = pictures.reshape(len(places), len(self.seeds), *pictures.shape[1:])
         found = [judge_pair(bench, self.pair, place, part) for place, part in zip(places, parts, strict=True)]
         return {name: [numbers[name] for numbers in found] for name in found[0]}
 
