@@ -116,8 +116,11 @@ def test_another_adapter_or_size_in_the_folder_is_refused(
     Store.open(tmp_path, Plan(MICRO, Adapters("another")).about(flow_weights))
     assert main(words(flow_weights, tmp_path)) == 2
     assert "has another adapter: another, not" in sentence(capsys)
-    assert main(words(flow_weights, tmp_path, "--full".replace("full", "seeds"), "1", "--concepts", "1")) == 2
-    assert "has another adapter" in sentence(capsys)
+    other = replace(MICRO, sample=FlowSettings(num_steps=2))
+    about = Plan(other, Adapters(hash_paths([flow_weights / "adapter.safetensors"]))).about(flow_weights)
+    Store.open(tmp_path / "other", about)
+    assert main(words(flow_weights, tmp_path / "other")) == 2
+    assert "has another size (sample) (num_steps): 2, not 1" in sentence(capsys)
 
 
 @pytest.mark.parametrize(

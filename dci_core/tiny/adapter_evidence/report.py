@@ -20,22 +20,25 @@ PLOTS = {
 }
 METHOD = """## How it is measured
 
-- The references are new to the adapter: test concepts in looks that no training picture shows. One reference (number 1
-  of five varied ones) or three (1, 2, 3); number 0, the noun's home, is left out. The prompt names the noun alone.
-- Likeness, prompt-following, both, the eight prompts, the noise and the intervals are those of `docs/evidence` (the judge;
-  95%, paired bootstrap clustered by concept, then prompt; for pairs by pair, then place; for the router by concept, then
-  picture). Every method has five settings, and drawing without a reference belongs to each.
-- Prompt-following at 95% of the best likeness: the best of any setting of any method, in the same draw; 0 where a method
-  does not get there.
-- Copying: eight references in a balanced design (place left or right, small or large, flipped or not, a dark or a bright
-  place), all else the same. It is the change of the samples over the change of the references: 0 nothing, 1 all of it. The
-  references' pose is the renderer's truth; the samples' is read by trying the object's own template in 468 poses over
-  ground of one colour a row, and light is the mean brightness of the picture, so a copied background counts as light.
-- Pairs: both halves are cut out as squares, enlarged and judged. Own: likeness to the subject that belongs there. Leak:
-  likeness to the other one; where the first is read alone, likeness of the other half to it. Nearer: share of halves more
-  like their own subject. True pictures of both subjects side by side say what the judge can see at that size.
-- Published: text rows read the reference in training and not at inference; several levels, a router, weights that a user
-  can set. Ours: sizes, the text scale between 0 and 1, the granularity dial, regions. Nothing was chosen on these concepts."""
+- The references are new to the adapter: test concepts in looks that no training picture shows. One reference (number
+  1 of five varied ones) or three (1, 2, 3); number 0, the noun's home, is left out. The prompt names the noun alone.
+- Likeness, prompt-following, both, the eight prompts, the noise and the intervals are those of `docs/evidence` (the
+  judge; 95%, paired bootstrap clustered by concept, then prompt; for pairs by pair, then place; for the router by
+  concept, then picture). Every method has five settings, and drawing without a reference belongs to each.
+- Prompt-following at 95% of the best likeness: the best of any setting of any method, in the same draw; 0 where a
+  method does not get there.
+- Copying: eight references in a balanced design (place left or right, small or large, flipped or not, a dark or a
+  bright place), all else the same. It is the change of the samples over the change of the references: 0 nothing, 1
+  all of it. The references' pose is the renderer's truth; the samples' is read by trying the object's own template in
+  468 poses over ground of one colour a row, and light is the mean brightness of the picture, so a copied background
+  counts as light.
+- Pairs: both halves are cut out as squares, enlarged and judged. Own: likeness to the subject that belongs there.
+  Leak: likeness to the other one; where the first is read alone, likeness of the other half to it. Nearer: share of
+  halves more like their own subject. True pictures of both subjects side by side say what the judge can see at that
+  size.
+- Published: text rows read the reference in training and not at inference; several levels, a router, weights that a
+  user can set. Ours: sizes, the text scale between 0 and 1, the granularity dial, regions. Nothing was chosen on
+  these concepts."""
 WORDS = {True: "yes", False: "no", None: "not decided"}
 
 
@@ -57,8 +60,8 @@ def head(summary: Summary) -> str:
     """What was asked of whom."""
     return (
         f"# Evidence: image prompts on the small flow world ({summary['size']})\n\n"
-        "Does keeping text rows from the reference (decoupling, text scale 0) follow prompts better, copy less pose and "
-        f"light, and keep two subjects apart? {len(summary['concepts'])} test concepts, 8 prompts each, seeds: "
+        "Does keeping text rows from the reference (decoupling, text scale 0) follow prompts better, copy less pose "
+        f"and light, and keep two subjects apart? {len(summary['concepts'])} test concepts, 8 prompts each, seeds: "
         f"{summary['seeds']}; copying on {len(summary['posed_concepts'])} concepts that look left or right; "
         f"{len(summary['pairs_of_concepts'])} pairs. Adapter {summary['adapter']}, trained on single subjects alone. "
         "It is our reconstruction of DynaIP on our own small world, not the published model."
