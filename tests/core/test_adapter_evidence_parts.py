@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dci_core.tiny.adapter_evidence.pairs import SUBJECTS, halves, pair_scores, pair_words, places_for, side_by_side
+from dci_core.tiny.adapter_evidence.pairs import SUBJECTS, halves, pair_words, places_for, side_by_side
 from dci_core.tiny.adapter_evidence.plots import NAMES
 from dci_core.tiny.adapter_evidence.pose import DESIGN, FACTORS, copying, measure, posed_references, templates_of
 from dci_core.tiny.adapter_evidence.protocol import FULL, PAIRS, POSED, QUICK
 from dci_core.tiny.adapter_evidence.report import answer
 from dci_core.tiny.adapter_evidence.study import Plan, cost_of
-from dci_core.tiny.adapter_evidence.tables import reach
+from dci_core.tiny.adapter_evidence.tables import pair_scores, reach
 from dci_core.tiny.adapter_evidence.ways import Adapters, methods
 from dci_core.tiny.evidence.protocol import TEST
 from dci_core.tiny.evidence.tables import Scores

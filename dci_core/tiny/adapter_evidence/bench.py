@@ -32,7 +32,7 @@ from .pose import Templates, templates_of
 from .ways import Way
 
 FAMILY = "tiny_flow"
-KEPT_TEMPLATES = 2  # of 10 MB each
+KEPT_TEMPLATES = 2  # of 17 MB each
 
 
 @dataclass

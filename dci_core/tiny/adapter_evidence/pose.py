@@ -26,7 +26,7 @@ DARK, BRIGHT = ("night", "forest"), ("snow", "kitchen")  # the first that the no
 DESIGN = tuple((a, b, c, a * b * c) for a, b, c in product((-1, 1), repeat=3))  # each factor apart from the others
 COARSE = 4  # pixels of a cell in which templates are compared
 ASIDE = 6  # cells that a template is moved to either side, 0.19 of the picture
-HALVES = (0.23, 0.26, 0.29, 0.32, 0.35, 0.38)
+HALVES = (0.23, 0.25, 0.27, 0.29, 0.31, 0.33, 0.35, 0.37, 0.39)
 EDGE = 4  # cells on either side that show the ground alone
 Array = NDArray[np.float64]
 

@@ -30,7 +30,7 @@ METHOD = """## How it is measured
 - Copying: eight references in a balanced design (place left or right, small or large, flipped or not, a dark or a
   bright place), all else the same. It is the change of the samples over the change of the references: 0 nothing, 1
   all of it. The references' pose is the renderer's truth; the samples' is read by trying the object's own template in
-  468 poses over ground of one colour a row, and light is the mean brightness of the picture, so a copied background
+  702 poses over ground of one colour a row, and light is the mean brightness of the picture, so a copied background
   counts as light.
 - Pairs: both halves are cut out as squares, enlarged and judged. Own: likeness to the subject that belongs there.
   Leak: likeness to the other one; where the first is read alone, likeness of the other half to it. Nearer: share of
