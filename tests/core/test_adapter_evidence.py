@@ -20,9 +20,11 @@ from dci_core.image_prompt.adapter_file import save_adapter
 from dci_core.program.main import main
 from dci_core.tiny.adapter_evidence import protocol
 from dci_core.tiny.adapter_evidence.bench import FlowBench
+from dci_core.tiny.adapter_evidence.cells import SubjectCell
+from dci_core.tiny.adapter_evidence.pairs import MODES, PairCell
 from dci_core.tiny.adapter_evidence.protocol import Panel, Size
 from dci_core.tiny.adapter_evidence.study import Plan, carry_out, cost_of, still_to_do
-from dci_core.tiny.adapter_evidence.ways import Adapters
+from dci_core.tiny.adapter_evidence.ways import THREE, Adapters, Way
 from dci_core.tiny.evidence import crew
 from dci_core.tiny.evidence.ground import hash_paths
 from dci_core.tiny.evidence.store import Store
@@ -158,3 +160,44 @@ def test_missing_flow_weights_get_one_sentence(
 ) -> None:
     assert main(words(weights, tmp_path / "out")) == 2
     assert "small flow world" in sentence(capsys) and not (tmp_path / "out").exists()
+
+
+def test_every_dial_changes_the_pictures_and_an_untrained_adapter_changes_no_bit(
+    flow_weights: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare.safetensors"
+    save_adapter(Adapter(default_params("tiny_flow")), bare)
+    bench = FlowBench(flow_weights, {"main": flow_weights / "adapter.safetensors", "bare": bare})
+    base = Way(FlowSettings(num_steps=1), "main")
+
+    def drawn(way: Way) -> torch.Tensor:
+        return SubjectCell(9, way, (1,), (0,)).draw(bench)
+
+    plain, own = drawn(replace(base, adapter="")), drawn(base)
+    assert torch.equal(drawn(replace(base, adapter="bare")), plain) and torch.equal(drawn(base), own)
+    changes = [
+        {"adapter": ""},
+        {"scale": 0.4},
+        {"text_scale": 1.0},
+        {"granularity": 1.0},
+        {"last_level": True},
+        {"references": THREE},
+        {"cut_out": True},
+        {"stranger": True},
+    ]
+    pictures = [own, *(drawn(replace(base, **change)) for change in changes)]  # type: ignore[arg-type]
+    for i, one in enumerate(pictures):
+        assert not any(torch.equal(one, other) for other in pictures[:i])
+
+
+def test_pairs_are_read_in_their_halves(flow_weights: Path) -> None:
+    bench = FlowBench(flow_weights, {"main": flow_weights / "adapter.safetensors"})
+    base = Way(FlowSettings(num_steps=1), "main")
+
+    def drawn(mode: str, text_scale: float = 0.0) -> torch.Tensor:
+        return PairCell(0, mode, replace(base, text_scale=text_scale), (0,), (0,)).draw(bench, ["water"])
+
+    pictures = [drawn("none"), *(drawn(mode, scale) for mode in MODES[1:] for scale in (0.0, 1.0))]
+    for i, one in enumerate(pictures):
+        assert not any(torch.equal(one, other) for other in pictures[:i])
+    assert torch.equal(drawn("none"), drawn("none", 1.0))
