@@ -2,7 +2,7 @@
 #   make test PYTEST_FLAGS="-k dbim"                                      some of the tests
 #   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"   Linux without a GPU: the small torch
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-host check format bench world-gates evidence clean
+.PHONY: help setup demo test test-slow test-host check format bench world-gates evidence adapter-evidence clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && { echo $$p; break; }; done)
@@ -61,6 +61,9 @@ world-gates: $(READY) ## is the tiny world a fair ground?
 
 evidence: $(READY) ## does it do what it claims? out/evidence/report.md; EVIDENCE_FLAGS=--full for a night or a GPU
 	$(BIN)/python -m dci_core evidence $(EVIDENCE_FLAGS)
+
+adapter-evidence: $(READY) ## what does the image prompt adapter do? out/adapter-evidence/report.md; EVIDENCE_FLAGS as above
+	$(BIN)/python -m dci_core adapter-evidence $(EVIDENCE_FLAGS)
 
 clean: ## remove .venv, caches and out/
 	rm -rf .venv out build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -14,7 +14,7 @@ from ..samplers import SAMPLERS
 from ..schedule import SPACINGS
 from ..tiny.evidence.study import USUAL
 from ..tiny.model import WEIGHTS
-from . import adapter_train, adapters, concepts, demo, evidence, sample, score, train, world
+from . import adapter_evidence, adapter_train, adapters, concepts, demo, evidence, sample, score, train, world
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,6 +48,10 @@ def make_parser() -> Parser:
     )
     learn = commands.add_parser("adapter-train", parents=[plain], help="pairs of pictures to an image prompt adapter")
     adapter_train.add_adapter_train(learn)
+    measure = commands.add_parser(
+        "adapter-evidence", parents=[common], help="measure an adapter on the small flow world"
+    )
+    adapter_evidence.add_adapter_evidence(measure)
     add_world(commands.add_parser("world", help="the small world itself"), common)
     return parser
 

@@ -7,9 +7,10 @@ import json
 import os
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -58,9 +59,13 @@ def publish(plan: Plan, store: Store, folder: Path, options: Namespace, seconds:
 
     summary = summarise(plan, store.results, hash_files(options.weights, JUDGE_PARTS))
     write_tables(plan, store.results, folder)
+    report = write_report(summary, draw_plots(summary, folder))
+    return write_study(summary, report, folder, seconds, console)
+
+
+def write_study(summary: Mapping[str, Any], report: str, folder: Path, seconds: float, console: Console) -> int:
+    """Summary and report stand in the folder, and the report is shown; raises NotSaved."""
     write_bytes(folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
-    drawn = draw_plots(summary, folder)
-    report = write_report(summary, drawn)
     write_bytes(folder / "report.md", report.encode())
     console.result(summary, f"{report}\n{seconds / 60:.1f} minutes; all of it is in {folder}")
     return 0

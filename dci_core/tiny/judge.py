@@ -68,6 +68,10 @@ class Scale:
     stranger: float
     itself: float
 
+    def of(self, identity: Tensor) -> Tensor:
+        """Likeness [b] of identity vectors [b 64], not yet clipped to 0..1."""
+        return (identity @ self.known - self.stranger) / (self.itself - self.stranger)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -102,6 +106,6 @@ def verdict(judge: Judge, pictures: Tensor, scale: Scale, asked: dict[str, str])
     asked     question -> answer, as "place" -> "snow"
     """
     answers, identity = judge(pictures)
-    likeness = ((identity @ scale.known - scale.stranger) / (scale.itself - scale.stranger)).clamp(0, 1)
+    likeness = scale.of(identity).clamp(0, 1)
     right = {q: answers[q].argmax(dim=1) == QUESTIONS[q].index(answer) for q, answer in asked.items()}
     return Verdict(likeness, right)

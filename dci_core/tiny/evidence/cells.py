@@ -6,8 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,11 +16,11 @@ from ...concept import Concept
 from ...prompts import Prompts, encode_text
 from ...tokens import PLACEHOLDER, PromptPair
 from ..codec import Codec
-from ..judge import Judge, Scale, Verdict, verdict
-from ..model import TinyModel, World, load_part, load_tiny_world
-from ..trial import Ask, asks_for, scale_for
+from ..model import TinyModel, World, load_tiny_world
+from ..trial import Ask, asks_for
 from ..world.concepts import CONCEPTS, HeldOut
 from ..world.words import HOMES, PLACES
+from .court import Court, Numbers, judge_panel
 from .dials import Setting, Way
 from .drawing import Rows, draw_rows
 from .ground import Lesson, Shelf, hash_of
@@ -30,22 +29,18 @@ from .protocol import Ground, Panel, Training
 ROWS_ON_CPU, ROWS_ON_GPU = 8, 64  # pictures in one run
 KEPT_MODELS = 6  # of 28 MB each; cells of one concept follow each other
 ENCODER = "clip_l"
-Numbers = dict[str, Any]
-"""What a cell gives, as JSON keeps it."""
 
 
 @dataclass
-class Bench:
+class Bench(Court):
     """One worker's tools, each read when it is first needed.
 
     weights  folder of the small world's weights
     device   where pictures are drawn; the codec's encoder and the judge stay on the CPU and always say the same
     """
 
-    weights: Path
     shelf: Shelf
     device: str = "cpu"
-    scales: dict[int, Scale] = field(default_factory=dict)
     models: dict[str, tuple[TinyModel, Concept]] = field(default_factory=dict)
 
     @cached_property
@@ -58,19 +53,6 @@ class Bench:
     def decoder(self) -> Codec:
         """The codec on the device."""
         return copy.deepcopy(self.world.codec).to(self.device)
-
-    @cached_property
-    def judge(self) -> Judge:
-        """The judge, on the CPU."""
-        judge = Judge()
-        load_part("judge", judge, self.weights)
-        return judge
-
-    def scale(self, concept: int) -> Scale:
-        """What likeness to the concept is measured against, whatever it was trained on."""
-        if concept not in self.scales:
-            self.scales[concept] = scale_for(self.judge, CONCEPTS[concept])
-        return self.scales[concept]
 
     def tuned(self, concept: int, training: Training, step: int, strength: float = 1.0) -> tuple[TinyModel, Concept]:
         """The model with the concept in place, and the concept."""
@@ -98,7 +80,7 @@ class Cell(Protocol):
         """The numbers."""
 
 
-def key_of(cell: Cell) -> str:
+def key_of(cell: object) -> str:
     """The cell's name in the store: everything that decides its numbers, hashed."""
     return hash_of(type(cell).__name__, asdict(cell))  # type: ignore[call-overload]  # every cell is a dataclass
 
@@ -127,13 +109,7 @@ class PictureCell:
 
     def play(self, bench: Bench) -> Numbers:
         """Per picture [prompts][seeds]: likeness, following, has_all, has_noun."""
-        pictures = self.draw(bench)
-        asks = asks_for(CONCEPTS[self.concept])
-        found = []
-        for i, number in enumerate(self.prompts):
-            own = pictures[i * len(self.seeds) : (i + 1) * len(self.seeds)]
-            found.append(judge_pictures(bench, self.concept, asks[number], own))
-        return {name: [numbers[name] for numbers in found] for name in found[0]}
+        return judge_panel(bench, self.concept, self.prompts, self.draw(bench))
 
     def draw(self, bench: Bench) -> Tensor:
         """[(prompts seeds) 3 128 128] in 0..1, on the CPU."""
@@ -195,25 +171,6 @@ def weighted(prompts: Prompts, slots: Sequence[int], weight: float) -> Prompts:
     empty = prompts.empty.hidden[:, at]
     hidden[:, at] = empty + (hidden[:, at] - empty) * weight
     return replace(prompts, concept=replace(prompts.concept, hidden=hidden))
-
-
-def judge_pictures(bench: Bench, concept: int, ask: Ask, pictures: Tensor) -> dict[str, list[float]]:
-    """The judge's word on pictures of one prompt, a number a picture."""
-    noun = CONCEPTS[concept].thing.noun
-    found = verdict(bench.judge, pictures, bench.scale(concept), {**ask.asked, "noun": noun})
-    return numbers_of(found)
-
-
-def numbers_of(found: Verdict) -> dict[str, list[float]]:
-    """A verdict as plain numbers; has_all leaves the noun out, as likeness speaks of it."""
-    right = torch.stack([value for question, value in found.asked.items() if question != "noun"])
-    values = {
-        "likeness": found.likeness,
-        "following": found.prompt_following,
-        "has_all": right.all(dim=0).float(),
-        "has_noun": found.asked["noun"].float(),
-    }
-    return {name: [round(x, 5) for x in value.tolist()] for name, value in values.items()}
 
 
 def cells_of(groups: Mapping[str, Sequence[Setting]], panel: Panel, ground: Ground) -> list[PictureCell]:

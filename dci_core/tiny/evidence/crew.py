@@ -11,17 +11,24 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from ... import errors
 from ...errors import PackError
-from .cells import Bench, Cell, Numbers
-from .ground import Lesson
+from .court import Numbers
 
-Job = Lesson | Cell
-_bench: Bench | None = None  # a worker process's own
+Tools = TypeVar("Tools")
+Tools_contra = TypeVar("Tools_contra", contravariant=True)
+_bench: Any = None  # a worker process's own tools
+
+
+class Job(Protocol[Tools_contra]):
+    """One piece of work: a lesson, or a cell."""
+
+    def play(self, bench: Tools_contra) -> Numbers:
+        """Its numbers; none of a lesson, which leaves checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +45,12 @@ class Failed:
         return getattr(errors, self.kind, PackError)(self.came, self.expected, self.do)
 
 
-def play(bench: Bench, job: Job) -> Numbers:
-    """A lesson learned, or a cell's numbers."""
-    if isinstance(job, Lesson):
-        bench.shelf.teach(bench.world, job)
-        return {}
+def play(bench: Tools, job: Job[Tools]) -> Numbers:
+    """The job's numbers."""
     return job.play(bench)
 
 
-def work(bench: Bench, jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, Numbers]]:
+def work(bench: Tools, jobs: Sequence[Job[Tools]], workers: int) -> Iterator[tuple[int, Numbers]]:
     """(index, numbers) of every job as it ends; raises the first PackError. One worker works in this process."""
     if workers == 1 or len(jobs) <= 1:
         for i, job in enumerate(jobs):
@@ -78,7 +82,7 @@ def stop_all(pool: ProcessPoolExecutor) -> None:
         process.terminate()
 
 
-def begin_worker(bench: Bench) -> None:
+def begin_worker(bench: object) -> None:
     """A worker computes in one thread, leaves Ctrl-C to the parent, and ends when the parent does."""
     global _bench
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -95,9 +99,8 @@ def end_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def play_here(job: Job) -> Numbers | Failed:
+def play_here(job: Job[Any]) -> Numbers | Failed:
     """`play` in a worker process."""
-    assert _bench is not None  # begin_worker has run
     try:
         return play(_bench, job)
     except PackError as error:

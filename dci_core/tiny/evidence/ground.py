@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from ...checkpoint import load_state, save_state
 from ...concept import Concept, make_concept
@@ -16,6 +17,7 @@ from ...ico import train_steps
 from ..concept_gates import begin, rare_tokens
 from ..model import World
 from ..world.concepts import CONCEPTS
+from .court import Numbers
 from .protocol import Training
 
 PARTS = ("text", "unet", "codec")  # weights that a concept depends on
@@ -28,10 +30,27 @@ def hash_of(*facts: object) -> str:
 
 def hash_files(folder: Path, names: Sequence[str]) -> str:
     """16 hex digits of these weights of the small world."""
+    return hash_paths([folder / f"{name}.safetensors" for name in names])
+
+
+def hash_paths(paths: Sequence[Path]) -> str:
+    """16 hex digits of what these files hold."""
     seen = hashlib.sha256()
-    for name in names:
-        seen.update((folder / f"{name}.safetensors").read_bytes())
+    for path in paths:
+        seen.update(path.read_bytes())
     return seen.hexdigest()[:16]
+
+
+class School(Protocol):
+    """What a lesson needs of a worker's tools."""
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where checkpoints go."""
+
+    @property
+    def world(self) -> World:
+        """The model that learns, and its codec."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +60,11 @@ class Lesson:
     concept: int
     training: Training
     steps: tuple[int, ...]
+
+    def play(self, bench: School) -> Numbers:
+        """Learns it; the checkpoints stand on the shelf, and there are no numbers."""
+        bench.shelf.teach(bench.world, self)
+        return {}
 
 
 @dataclass(frozen=True)

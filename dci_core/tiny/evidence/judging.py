@@ -16,7 +16,8 @@ from ..world.captions import article
 from ..world.concepts import CONCEPTS
 from ..world.scene import Scene, render
 from ..world.words import COMPANIONS, HOMES, NEVER_BESIDE, NOUNS, PLACES
-from .cells import Bench, Numbers, PictureCell, draw_prompts, numbers_of
+from .cells import Bench, PictureCell, draw_prompts
+from .court import Numbers, numbers_of
 from .dials import Way
 from .ground import Lesson
 from .protocol import Training

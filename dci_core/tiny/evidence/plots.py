@@ -51,10 +51,7 @@ def frontier_panel(axes: Axes, settings: Summary, title: str) -> None:
     plain = settings["plain"]["plain"]
     at = (plain["likeness"]["value"], plain["following"]["value"])
     for dial in DIALS:
-        points = [*points_of(settings[dial]), at]
-        axes.plot(*zip(*points, strict=True), MARKS[dial], color=COLOURS[dial], ms=7, alpha=0.55)
-        edge = zip(*frontier(points), strict=True)
-        axes.plot(*edge, marker=MARKS[dial], color=COLOURS[dial], label=name_of(dial), lw=1.8, ms=7)
+        dial_marks(axes, settings[dial], at, COLOURS[dial], MARKS[dial], name_of(dial))
     axes.plot(*at, marker="*", color="black", ms=15, ls="none", label="plain sampling", zorder=5)
     axes.axvline(SHARE * at[0], color=FAINT, ls=":", lw=1.2)
     axes.annotate(
@@ -69,6 +66,13 @@ def frontier_panel(axes: Axes, settings: Summary, title: str) -> None:
     axes.set(xlabel="likeness", ylabel="prompt-following", title=title)
     axes.margins(0.08)
     finish(axes)
+
+
+def dial_marks(axes: Axes, settings: Summary, at: tuple[float, float], colour: str, mark: str, label: str) -> None:
+    """One dial: every setting as a mark, those of its frontier joined; `at` belongs to every dial."""
+    points = [*points_of(settings), at]
+    axes.plot(*zip(*points, strict=True), mark, color=colour, ms=7, alpha=0.55)
+    axes.plot(*zip(*frontier(points), strict=True), marker=mark, color=colour, label=label, lw=1.8, ms=7)
 
 
 def reach_plot(summary: Summary) -> Figure:

@@ -64,6 +64,21 @@ class Panel:
     seeds: tuple[int, ...]
     prompts: tuple[int, ...] = PROMPTS
 
+    def with_seeds(self, count: int) -> Panel:
+        """At most so many seeds; raises BadSettings."""
+        return replace(self, seeds=self.seeds[: asked_for(count, "seeds", 64)])
+
+    def with_concepts(self, count: int) -> Panel:
+        """At most so many concepts; raises BadSettings."""
+        return replace(self, concepts=self.concepts[: asked_for(count, "concepts", len(TEST))])
+
+
+def asked_for(count: int, what: str, most: int) -> int:
+    """The count; raises BadSettings where it is none of 1 to `most`."""
+    if not 1 <= count <= most:
+        raise BadSettings(f"{count} {what} were asked for", f"1 to {most} were expected", f"change --{what}")
+    return count
+
 
 @dataclass(frozen=True)
 class Size:
@@ -96,17 +111,11 @@ class Size:
 
     def with_seeds(self, count: int) -> Size:
         """The size with at most so many seeds everywhere; raises BadSettings."""
-        if not 1 <= count <= 64:
-            raise BadSettings(f"{count} seeds were asked for", "1 to 64 were expected", "change --seeds")
-        return self._each(lambda panel: replace(panel, seeds=panel.seeds[:count]))
+        return self._each(lambda panel: panel.with_seeds(count))
 
     def with_concepts(self, count: int) -> Size:
         """The size with at most so many concepts everywhere; raises BadSettings."""
-        if not 1 <= count <= len(TEST):
-            raise BadSettings(
-                f"{count} concepts were asked for", f"1 to {len(TEST)} were expected", "change --concepts"
-            )
-        return self._each(lambda panel: replace(panel, concepts=panel.concepts[:count]))
+        return self._each(lambda panel: panel.with_concepts(count))
 
     def _each(self, change: Callable[[Panel], Panel]) -> Size:
         return replace(

@@ -14,7 +14,8 @@ from ...sample import SampleSettings
 from ...schedule import open_steps, sd_schedule, spaced_sigmas, window_threshold
 from ...stability import spring_factor
 from ..world.concepts import CONCEPTS
-from .cells import Bench, Numbers, prompts_for
+from .cells import Bench, prompts_for
+from .court import Numbers
 from .dials import Way, with_dci
 from .drawing import Rows, start_run
 from .ground import Lesson

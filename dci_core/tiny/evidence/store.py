@@ -13,7 +13,7 @@ from ...errors import BadSettings, NotSaved
 from ...files import write_bytes
 
 ABOUT, LINES = "study.json", "cells.jsonl"
-WORDS = {"size": "size", "ground": "training ground", "weights": "weights of the small world"}
+WORDS = {"size": "size", "ground": "training ground", "weights": "weights of the small world", "adapter": "adapter"}
 
 
 @dataclass

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ...errors import BadSettings
 from ..defaults import TINY_DCI
 from . import study_anatomy, study_choice, study_inference, study_judge, study_training
 from .cells import Bench, Cell, key_of
-from .crew import Job, work
+from .crew import Job, Tools, Tools_contra, work
 from .dials import AUXILIARY
 from .ground import PARTS, Lesson, Shelf, hash_files
 from .protocol import Ground, Size
@@ -21,6 +21,14 @@ STUDIES = {"a": "training", "b": "inference", "c": "anatomy", "judge": "judge", 
 USUAL = "a,b,c,judge"  # `choice` came before them: its result stands in the defaults
 LESSON_STEP = 20  # a training step takes as long as so many rows of sampling
 JUDGE_PARTS = (*PARTS, "judge")
+
+
+class Piece(Job[Tools_contra], Protocol[Tools_contra]):
+    """A job that says what it costs."""
+
+    @property
+    def cost(self) -> int:
+        """Rows times steps of the model, about."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +122,14 @@ def still_to_do(plan: Plan, store: Store, shelf: Shelf) -> Work:
 def carry_out(todo: Work, bench: Bench, store: Store, workers: int) -> Iterator[int]:
     """Does it all; yields each finished piece's cost. Stopped at any time, what is finished stays."""
     costs = [todo.lesson_cost(lesson) for lesson in todo.lessons]
-    jobs: list[Job] = list(todo.lessons)
-    for i, _ in work(bench, jobs, workers):
+    for i, _ in work(bench, todo.lessons, workers):
         yield costs[i]
-    jobs = [cell for _, cell in todo.cells]
-    for i, numbers in work(bench, jobs, workers):
-        key, cell = todo.cells[i]
+    yield from play_cells(todo.cells, bench, store, workers)
+
+
+def play_cells(cells: Sequence[tuple[str, Piece[Tools]]], bench: Tools, store: Store, workers: int) -> Iterator[int]:
+    """Plays the cells and keeps their numbers under their keys; yields each one's cost as it ends."""
+    for i, numbers in work(bench, [cell for _, cell in cells], workers):
+        key, cell = cells[i]
         store.keep(key, numbers)
         yield cell.cost

@@ -12,7 +12,8 @@ import torch
 from ..concept_gates import LEAST_LIKENESS
 from ..readings import Reading, auc, reading
 from ..world.concepts import CONCEPTS
-from .cells import Cell, Numbers, key_of
+from .cells import Cell, key_of
+from .court import Numbers
 from .judging import BaseCell, CeilingCell, GateCell, OwnCell
 from .protocol import Ground, Size
 from .tables import Results

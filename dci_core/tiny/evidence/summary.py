@@ -81,9 +81,9 @@ def reached(found: dict[str, Reach]) -> dict[str, NumbersByName]:
     }
 
 
-def lead_numbers(found: dict[str, Reach]) -> dict[str, dict[str, dict[str, float]]]:
-    """How far DCI is ahead of every other dial."""
-    ahead = study_inference.leads(found)
+def lead_numbers(found: dict[str, Reach], name: str = "dci") -> dict[str, dict[str, dict[str, float]]]:
+    """How far that dial is ahead of every other one."""
+    ahead = study_inference.leads(found, name)
     return {other: {name: one.row() for name, one in numbers.items()} for other, numbers in ahead.items()}
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from ...files import write_bytes
 from ..concept_gates import LEAST_LIKENESS
-from .cells import Numbers, PictureCell, key_of, picture_cells
+from .cells import key_of, picture_cells
+from .court import Numbers
 from .dials import Setting, Way
 from .protocol import LOW_PRIOR, Ground, Panel, Training
 from .statistics import Array, Measured, drawn_means, mean, measured
@@ -67,7 +68,7 @@ def ends(found: Measured) -> dict[str, float]:
     return {"": round(found.value, 4), "_low": round(found.low, 4), "_high": round(found.high, 4)}
 
 
-def scores_of(results: Results, cells: Sequence[PictureCell]) -> Scores:
+def scores_of(results: Results, cells: Sequence[object]) -> Scores:
     """The cells' pictures; one cell for each concept."""
     found = [results[key_of(cell)] for cell in cells]
     likeness, following, has_all, noun = (
@@ -82,9 +83,14 @@ def row_of(
 ) -> Row:
     """One setting's row over a panel."""
     cells = picture_cells(panel, training, setting.step or step, way or setting.way)
+    return make_row(results, group, setting.name, cells, panel.prompts)
+
+
+def make_row(results: Results, group: str, name: str, cells: Sequence[object], prompts: Sequence[int]) -> Row:
+    """The row of some cells, one for each concept, each asking these prompts."""
     scores = scores_of(results, cells)
-    low = [i for i, number in enumerate(panel.prompts) if number in LOW_PRIOR]
-    return Row(group, setting.name, scores, scores.on(low) if low else None)
+    low = [i for i, number in enumerate(prompts) if number in LOW_PRIOR]
+    return Row(group, name, scores, scores.on(low) if low else None)
 
 
 def rows_of(results: Results, groups: Mapping[str, Sequence[Setting]], panel: Panel, ground: Ground) -> list[Row]:

@@ -92,7 +92,8 @@ def sample_flow(
     reads = torch.cat((torch.ones(num), torch.zeros(num)))[: len(text.hidden)]
     for i, (t, following) in enumerate(zip(times[:-1], times[1:], strict=True)):
         rows = torch.cat((x, x)) if is_guided else x
-        velocity = model.velocity(rows, torch.full((len(rows),), t), text, rule, reads=reads, place=place)
+        at = torch.full((len(rows),), t, device=rows.device)
+        velocity = model.velocity(rows, at, text, rule, reads=reads, place=place)
         if is_guided:
             asked, refused = velocity.chunk(2)
             velocity = refused + settings.cfg * (asked - refused)

@@ -94,6 +94,26 @@ def random_scene(rng: Rng, held_out: frozenset[tuple[str, str, frozenset[str]]] 
 
 
 @dataclass(frozen=True)
+class Pose:
+    """Where and how the object stands in the finished picture.
+
+    x, y         its centre, as parts of the picture's width and height
+    half         half its width, as a part of the picture's
+    is_mirrored  whether the whole picture is flipped, left to right
+    """
+
+    x: float
+    y: float
+    half: float
+    is_mirrored: bool
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Where it is painted, before the picture is flipped."""
+        return (1 - self.x if self.is_mirrored else self.x), self.y
+
+
+@dataclass(frozen=True)
 class Rendered:
     """A picture and where its object is; both PICTURE_SIZE square, mask "L" with 255 on the object."""
 
@@ -101,17 +121,33 @@ class Rendered:
     mask: Image.Image
 
 
-def render(scene: Scene, rng: Rng) -> Rendered:
-    """The scene as a picture, with the object's own small chances of place, size and side."""
+def render(scene: Scene, rng: Rng, pose: Pose | None = None) -> Rendered:
+    """The scene as a picture, with the object's own small chances of place, size and side, or in that pose.
+
+    A pose takes the same numbers from rng: the rest of the picture is what it would be without.
+    """
     size, thing = 2 * PICTURE_SIZE, scene.thing  # drawn twice as large, then averaged: smooth edges
     picture = PAINTERS[scene.place](rng, size)
     canvas = ImageDraw.Draw(picture)
     alone = scene.companion is None
     half = size * (0.33 if alone else 0.29) * rng.uniform(0.93, 1.07)
     centre = (size * ((0.5 if alone else 0.37) + rng.uniform(-0.03, 0.03)), size * (0.56 + rng.uniform(-0.03, 0.03)))
+    if pose is not None:
+        half, centre = size * pose.half, (size * pose.centre[0], size * pose.centre[1])
     if scene.companion:
         beside = (size * (0.83 + rng.uniform(-0.02, 0.02)), size * (0.66 + rng.uniform(-0.02, 0.02)))
         draw_companion(scene.companion, canvas, beside, size * 0.2)
+    mask = paint_thing(picture, thing, centre, half)
+    small, small_mask = picture.reduce(2), mask.convert("L").reduce(2)
+    by_chance = rng.random() < 0.5
+    if by_chance if pose is None else pose.is_mirrored:
+        small, small_mask = ImageOps.mirror(small), ImageOps.mirror(small_mask)
+    return Rendered(styled(small, scene.style), small_mask)
+
+
+def paint_thing(picture: Image.Image, thing: Thing, centre: tuple[float, float], half: float) -> Image.Image:
+    """Paints the object on a square picture and returns its mask, "RGB" and white on it; centre and half in pixels."""
+    size, canvas = picture.width, ImageDraw.Draw(picture)
     outline = body_mask(thing.noun, centre, half, size)
     filling = pattern_image(thing.pattern, *thing.shades, centre, half, size)
     mask = Image.new("RGB", (size, size))
@@ -124,7 +160,4 @@ def render(scene: Scene, rng: Rng) -> Rendered:
     if thing.part:
         x, y = CROWNS[thing.noun]
         draw_part(thing.part, canvas, (centre[0] + half * x, centre[1] + half * y), half)
-    small, small_mask = picture.reduce(2), mask.convert("L").reduce(2)
-    if rng.random() < 0.5:
-        small, small_mask = ImageOps.mirror(small), ImageOps.mirror(small_mask)
-    return Rendered(styled(small, scene.style), small_mask)
+    return mask
