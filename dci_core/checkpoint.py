@@ -21,6 +21,7 @@ from .training_state import TrainState, begin_training, parameters_by_name
 
 FORMAT = "ico-dci training"
 FORMAT_VERSION = 1
+FACTS = ("settings", "noun", "family", "data", "step", "losses")
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of one parameter
 
 
@@ -59,7 +60,7 @@ def load_state(
     when the schedule is constant. Raises BadConcept for a damaged or foreign file.
     """
     tensors, metadata = read_tensors(path, "training file")
-    about = _read_about(path, metadata)
+    about = read_about(path, metadata, (FORMAT, FORMAT_VERSION), FACTS)
     state = begin_training(model, data, settings, noun=noun, widths=widths, rare_tokens=rare_tokens, device=device)
     _check_same(about, state)
     check_finite(tensors, path.name)
@@ -68,18 +69,20 @@ def load_state(
     return state
 
 
-def _read_about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    if metadata.get("format") != FORMAT or metadata.get("version") != str(FORMAT_VERSION):
+def read_about(path: Path, metadata: Mapping[str, str], kind: tuple[str, int], facts: Sequence[str]) -> dict[str, Any]:
+    """What a training file says of itself; raises BadConcept for another kind (format, version) or a missing fact."""
+    form, version = kind
+    if metadata.get("format") != form or metadata.get("version") != str(version):
         raise BadConcept(
             f'"{path.name}" is {metadata.get("format", "no training file")} {metadata.get("version", "")}'.strip(),
-            f"{FORMAT} {FORMAT_VERSION} was expected",
+            f"{form} {version} was expected",
             "resume from the file that the interrupted training wrote, or begin again",
         )
     try:
         about = json.loads(metadata["about"])
-        [about[key] for key in ("settings", "noun", "family", "data", "step", "losses")]
+        [about[fact] for fact in facts]
     except (KeyError, ValueError, TypeError) as error:
-        raise _damaged(path) from error
+        raise damaged(path) from error
     return dict(about)
 
 
@@ -100,7 +103,7 @@ def _fill(path: Path, state: TrainState, tensors: Mapping[str, Tensor]) -> None:
     named = parameters_by_name(state)
     wanted = {f"learned.{name}": p.shape for name, p in named.items()}
     if wanted != {name: x.shape for name, x in tensors.items() if name.startswith("learned.")}:
-        raise _damaged(path)
+        raise damaged(path)
     with torch.no_grad():
         for name, parameter in named.items():
             parameter.copy_(tensors[f"learned.{name}"])
@@ -112,7 +115,8 @@ def _fill(path: Path, state: TrainState, tensors: Mapping[str, Tensor]) -> None:
                 }
 
 
-def _damaged(path: Path) -> BadConcept:
+def damaged(path: Path) -> BadConcept:
+    """What is said of a training file that lacks a part."""
     return BadConcept(
         f'"{path.name}" does not hold all parts of a training', "a whole training file was expected", "begin again"
     )

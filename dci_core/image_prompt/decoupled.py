@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -32,6 +33,15 @@ class BlockKV:
 
     image: KeyValue
     text: KeyValue | None = None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> BlockKV:
+        """The same where, and in the precision in which, the model runs; what both kinds of rows read moves once."""
+        image = self.image[0].to(device, dtype), self.image[1].to(device, dtype)
+        if self.text is None:
+            return BlockKV(image)
+        if self.text is self.image:
+            return BlockKV(image, image)
+        return BlockKV(image, (self.text[0].to(device, dtype), self.text[1].to(device, dtype)))
 
 
 SubjectKV = Mapping[BlockId, BlockKV]

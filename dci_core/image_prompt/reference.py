@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .adapter import ImagePromptAdapter
-from .decoupled import BlockKV, KeyValue
+from .decoupled import BlockKV
 from .fusion import States
 from .joint import BlockId
 
@@ -35,14 +35,7 @@ class Reference:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Reference:
         """The same reference where, and in the precision in which, the model runs."""
-
-        def move(pair: KeyValue) -> KeyValue:
-            return pair[0].to(device, dtype), pair[1].to(device, dtype)
-
-        kvs = {}
-        for block, kv in self.kvs.items():
-            image = move(kv.image)
-            kvs[block] = BlockKV(image, image if kv.text is kv.image else None if kv.text is None else move(kv.text))
+        kvs = {block: kv.to(device, dtype) for block, kv in self.kvs.items()}
         return replace(self, tokens=self.tokens.to(device, dtype), kvs=kvs)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ...dci_core.errors import BadAdapter
 from ...dci_core.tiny.model import WEIGHTS
-from .folders import SUFFIX, is_escape
+from . import folders
+from .folders import is_escape
 
 FOLDER = "dynaip"
 TINY = "tiny flow (comes with this pack)"
@@ -15,15 +16,8 @@ NONE = "none yet: put one into models/dynaip"
 
 
 def register() -> None:
-    """Makes models/dynaip known to the host, beside folders that the user has named for it; safe to repeat."""
-    import folder_paths
-
-    folder = str(Path(folder_paths.models_dir) / FOLDER)
-    paths, suffixes = folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))
-    folder_paths.folder_names_and_paths[FOLDER] = (
-        [*paths, *([] if folder in paths else [folder])],
-        {*suffixes, SUFFIX},
-    )
+    """Makes models/dynaip known to the host."""
+    folders.register(FOLDER)
 
 
 def adapter_names() -> list[str]:
@@ -51,9 +45,4 @@ def adapter_path(name: str) -> Path:
 
 def stamp(name: str) -> str:
     """Changes when the file does: path, size and time of last change; empty when it is missing."""
-    try:
-        path = adapter_path(name)
-        facts = path.stat()
-    except (BadAdapter, OSError):
-        return ""
-    return f"{path}|{facts.st_size}|{facts.st_mtime_ns}"
+    return folders.stamp_of(adapter_path, name)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...dci_core.image_prompt.adapter import ImagePromptAdapter
 from ...dci_core.image_prompt.adapter_file import check_family, check_vision
-from ...dci_core.image_prompt.decoupled import BlockKV, KeyValue, SubjectKV
+from ...dci_core.image_prompt.decoupled import SubjectKV
 from ...dci_core.image_prompt.families import MmditFamily
 from ...dci_core.image_prompt.fusion import Fused
 from ...dci_core.image_prompt.joint import BlockId
@@ -68,8 +68,7 @@ class HostAdapter:
         """Keys and values of tokens [1 m c] in every block, as a model on that device in that precision reads them."""
         rows = tokens.to(self.loaded())
         with torch.no_grad():
-            made = {block: self.core.kv(block, rows) for block in sorted(self.blocks)}
-        return {block: moved(kv, device, dtype) for block, kv in made.items()}
+            return {block: self.core.kv(block, rows).to(device, dtype) for block in sorted(self.blocks)}
 
     def loaded(self) -> torch.device:
         """Brings the weights to the host's device, which it gives back."""
@@ -89,12 +88,3 @@ class HostAdapter:
             f'"{self.name}" for {params.family}: {counts} blocks, {params.tokens} tokens of each picture\n'
             f"reads {reads} of a vision model {params.vision_width} wide"
         )
-
-
-def moved(kv: BlockKV, device: torch.device, dtype: torch.dtype) -> BlockKV:
-    """Keys and values on a device in a precision."""
-
-    def move(pair: KeyValue) -> KeyValue:
-        return pair[0].to(device, dtype), pair[1].to(device, dtype)
-
-    return BlockKV(move(kv.image), None if kv.text is None else move(kv.text))

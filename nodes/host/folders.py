@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from ...dci_core.errors import BadConcept, NotSaved
+from ...dci_core.errors import BadConcept, NotSaved, PackError
 
 FOLDER = "ico_concepts"
 SUFFIX = ".safetensors"
 
 
-def register() -> None:
-    """Makes models/ico_concepts known to the host, beside folders that the user has named for it; safe to repeat."""
+def register(name: str = FOLDER) -> None:
+    """Makes models/name known to the host, beside folders that the user has named for it; safe to repeat."""
     import folder_paths
 
-    folder = str(Path(folder_paths.models_dir) / FOLDER)
-    paths, suffixes = folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))
-    folder_paths.folder_names_and_paths[FOLDER] = (
+    folder = str(Path(folder_paths.models_dir) / name)
+    paths, suffixes = folder_paths.folder_names_and_paths.get(name, ([], set()))
+    folder_paths.folder_names_and_paths[name] = (
         [*paths, *([] if folder in paths else [folder])],
         {*suffixes, SUFFIX},
     )
@@ -44,11 +45,16 @@ def concept_path(name: str) -> Path:
 
 
 def stamp(name: str) -> str:
-    """Changes when the file does: path, size and time of last change; empty when it is missing."""
+    """Changes when the concept's file does; empty when it is missing."""
+    return stamp_of(concept_path, name)
+
+
+def stamp_of(find: Callable[[str], Path], name: str) -> str:
+    """Path, size and time of last change of what `find` finds; empty when it is missing."""
     try:
-        path = concept_path(name)
+        path = find(name)
         facts = path.stat()
-    except (BadConcept, OSError):
+    except (PackError, OSError):
         return ""
     return f"{path}|{facts.st_size}|{facts.st_mtime_ns}"
 

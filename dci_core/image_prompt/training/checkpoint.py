@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...checkpoint import MOMENTS
-from ...errors import BadConcept, BadSettings
+from ...checkpoint import MOMENTS, damaged, read_about
+from ...errors import BadSettings
 from ...files import check_finite, read_tensors, write_tensors
 from ..adapter_file import params_to_json
 from .crew import Crew, fill, whole
@@ -44,7 +44,7 @@ def load_training(path: Path, training: AdapterTraining) -> None:
     BadConcept for a damaged or foreign file.
     """
     tensors, metadata = read_tensors(path, "training file")
-    about = _read_about(path, metadata)
+    about = read_about(path, metadata, (FORMAT, FORMAT_VERSION), FACTS)
     _check_same(about, _about(training))
     check_finite(tensors, path.name)
     _fill(path, training, tensors)
@@ -74,21 +74,6 @@ def _tensors(training: AdapterTraining) -> dict[str, Tensor]:
     return found
 
 
-def _read_about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    if metadata.get("format") != FORMAT or metadata.get("version") != str(FORMAT_VERSION):
-        raise BadConcept(
-            f'"{path.name}" is {metadata.get("format", "no training file")} {metadata.get("version", "")}'.strip(),
-            f"{FORMAT} {FORMAT_VERSION} was expected",
-            "resume from the file that the interrupted training wrote, or begin again",
-        )
-    try:
-        about = json.loads(metadata["about"])
-        [about[key] for key in FACTS]
-    except (KeyError, ValueError, TypeError) as error:
-        raise _damaged(path) from error
-    return dict(about)
-
-
 def _check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     old = {**before["settings"]}
     if now["settings"]["schedule"] == old.get("schedule") == "constant":
@@ -107,7 +92,7 @@ def _fill(path: Path, training: AdapterTraining, tensors: Mapping[str, Tensor]) 
     for name, parameter in training.learned.items():
         mine = {part: tensors.get(f"{part}.{name}") for part in ("learned", "average")}
         if any(x is None or x.shape != parameter.shape for x in mine.values()):
-            raise _damaged(path)
+            raise damaged(path)
         moments = {m: tensors[f"adam.{name}.{m}"] for m in MOMENTS if f"adam.{name}.{m}" in tensors}
         fill(parameter.data, tensors[f"learned.{name}"])
         fill(training.average[name], tensors[f"average.{name}"])
@@ -122,9 +107,3 @@ def _moment(training: AdapterTraining, parameter: Tensor, name: str, values: Ten
     moment = torch.zeros_like(parameter, requires_grad=False)
     fill(moment, values)
     return moment
-
-
-def _damaged(path: Path) -> BadConcept:
-    return BadConcept(
-        f'"{path.name}" does not hold all parts of a training', "a whole training file was expected", "begin again"
-    )

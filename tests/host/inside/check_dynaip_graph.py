@@ -52,7 +52,7 @@ def adapter_folder() -> Iterator[Path]:
     files.register()
     kept = folder_paths.folder_names_and_paths[files.FOLDER]
     with tempfile.TemporaryDirectory() as place:
-        folder_paths.folder_names_and_paths[files.FOLDER] = ([place], {files.SUFFIX})
+        folder_paths.folder_names_and_paths[files.FOLDER] = ([place], {PACK["nodes.host.folders"].SUFFIX})
         folder_paths.filename_list_cache.pop(files.FOLDER, None)
         save = PACK["dci_core.image_prompt.adapter_file"].save_adapter
         save(flow_adapter().core, Path(place) / "mine.safetensors", precision="fp32")
