@@ -23,7 +23,7 @@ from dci_core.image_prompt.rows import TokenRows
 from dci_core.image_prompt.training.base import read_by
 from dci_core.image_prompt.training.checkpoint import load_training, save_training
 from dci_core.image_prompt.training.crew import Crew, make_crew
-from dci_core.image_prompt.training.drops import draw_chances
+from dci_core.image_prompt.training.drops import draw_chances, is_decoupled
 from dci_core.image_prompt.training.lesson import Lesson, make_batch
 from dci_core.image_prompt.training.pairs import make, to_pixels
 from dci_core.image_prompt.training.settings import AdapterSettings, check_settings
@@ -207,6 +207,21 @@ def test_the_chance_of_a_row_is_the_same_however_often_it_is_drawn() -> None:
     first, again, other = (draw_chances(place, (2, 2), QUICK) for place in (5, 5, 6))
     assert torch.equal(first.noise, again.noise) and first.uniform == again.uniform
     assert not torch.equal(first.noise, other.noise) and first.uniform != other.uniform
+
+
+def test_a_share_of_passes_is_decoupled() -> None:
+    settings = replace(QUICK, decouple=0.3)
+    found = [is_decoupled(settings.places(step, 0), settings) for step in range(5000)]
+    assert abs(sum(found) / len(found) - 0.3) < 4 * math.sqrt(0.3 * 0.7 / len(found))
+    assert not any(is_decoupled(QUICK.places(step, 0), QUICK) for step in range(5000))
+
+
+def test_decoupled_passes_teach_what_text_rows_read_nothing(crew: Crew) -> None:
+    training = begin(crew, replace(QUICK, decouple=1.0, weight_decay=0.0))
+    start = {name: x.detach().clone() for name, x in training.learned.items()}
+    run(training, crew)
+    still = {name for name, x in training.learned.items() if torch.equal(start[name], x)}
+    assert still and still == {name for name in start if ".text." in name}
 
 
 def test_a_diverged_training_keeps_the_state_before_the_bad_step(crew: Crew) -> None:

@@ -15,7 +15,7 @@ from ..adapter import Adapter
 from ..fusion import level_entropy
 from ..subject import Subject
 from .base import FlowBase
-from .lesson import TRAINED, Lesson, make_batch, reading_rule
+from .lesson import DECOUPLED, TRAINED, Lesson, make_batch, reading_rule
 from .pairs import Pair, PairSource, to_pixels
 from .settings import AdapterSettings
 
@@ -24,8 +24,8 @@ NUM_STEPS = 20
 MARGIN, WORDS, HEAD, NOTE = 20, 170, 96, 14  # pixels: edge, caption column, above the pictures, letters
 COLUMNS: dict[str, Subject | None] = {  # Source: facts 1 and 3
     "no reference": None,
-    "text scale 0, as at inference": Subject(text_scale=0.0),
-    "text scale 1, as trained": Subject(text_scale=1.0),
+    "text scale 0, as at inference": DECOUPLED,
+    "text scale 1, as trained": TRAINED,
 }
 
 
@@ -58,7 +58,7 @@ def measure(base: FlowBase, adapter: Adapter, pairs: Sequence[Pair], settings: A
     steady = replace(settings, drop_image=0.0, drop_text=0.0, drop_both=0.0, seed=CHECK_SEED)
     batch = make_batch(base, pairs, range(len(pairs)), steady, device)
     lesson = Lesson(adapter, base)
-    found = {scale: lesson(batch, replace(TRAINED, text_scale=scale)) for scale in (1.0, 0.0)}
+    found = {subject.text_scale: lesson(batch, subject) for subject in (TRAINED, DECOUPLED)}
     losses = {scale: float(loss) for scale, (loss, _) in found.items()}
     return Check(losses, tuple(found[1.0][1].tolist()))
 

@@ -13,7 +13,8 @@ import torch
 from ...errors import BadSettings, TrainingDiverged
 from .base import FlowBase
 from .crew import Crew
-from .lesson import make_batch
+from .drops import is_decoupled
+from .lesson import DECOUPLED, TRAINED, make_batch
 from .pairs import Pair, PairSource, batches
 from .state import AdapterTraining, follow
 
@@ -78,10 +79,11 @@ def _update(
     optimiser.zero_grad(set_to_none=True)
     told = []
     for index, pairs in enumerate(passes):
-        places = crew.part(settings.places(training.step, index))
-        batch = make_batch(base, pairs, places, settings, crew.device)
+        places = settings.places(training.step, index)
+        batch = make_batch(base, pairs, crew.part(places), settings, crew.device)
+        subject = DECOUPLED if is_decoupled(places, settings) else TRAINED
         with crew.waits(training.lesson, is_last=index + 1 == len(passes)):
-            loss, shares = training.lesson(batch)
+            loss, shares = training.lesson(batch, subject)
             crew.backward(loss)
         told.append(torch.cat((loss.detach().reshape(1), shares)))
     gradient = crew.clip(list(training.learned.values()), settings.clip_norm or math.inf)
