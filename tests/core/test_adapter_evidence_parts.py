@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dci_core.tiny.adapter_evidence.pairs import SUBJECTS, halves, pair_words, places_for, side_by_side
+from dci_core.tiny.adapter_evidence.pairs import SUBJECTS, halves, pair_words, places_for
 from dci_core.tiny.adapter_evidence.plots import NAMES
 from dci_core.tiny.adapter_evidence.pose import DESIGN, FACTORS, copying, measure, posed_references, templates_of
 from dci_core.tiny.adapter_evidence.protocol import FULL, PAIRS, POSED, QUICK
@@ -17,6 +17,7 @@ from dci_core.tiny.evidence.protocol import TEST
 from dci_core.tiny.evidence.tables import Scores
 from dci_core.tiny.trial import to_tensor
 from dci_core.tiny.world.concepts import CONCEPTS
+from dci_core.tiny.world.couples import paint_couple
 from dci_core.tiny.world.scene import Pose, Scene, render
 from dci_core.tiny.world.words import NEVER
 
@@ -98,7 +99,8 @@ def test_a_pair_s_prompt_names_both_nouns_in_a_place_that_both_know() -> None:
 
 
 def test_true_pairs_stand_in_their_halves() -> None:
-    mask = np.asarray(side_by_side(1, "water", np.random.default_rng(0)).mask)
+    things = [CONCEPTS[number].thing for number in PAIRS[1]]
+    mask = np.asarray(paint_couple(things, "water", np.random.default_rng(0)).mask)
     left, right = ((half > 127).sum() for half in np.split(mask, 2, axis=1))
     assert left > 500 and right > 500 and not (mask[:, 62:66] > 127).any()
     first, second = halves()

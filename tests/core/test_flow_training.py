@@ -75,9 +75,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of six small pictures, with steps of four."""
     rng = np.random.default_rng(1)
     shutil.copy(WEIGHTS / "text.safetensors", tmp_path)
-    np.save(tmp_path / f"latents-{COUNT}.npy", rng.normal(size=(COUNT, 8, 16, 16)).astype(np.float16))
-    np.save(tmp_path / f"pictures-{COUNT}.npy", rng.integers(0, 255, (COUNT, 64, 64, 3), dtype=np.uint8))
-    (tmp_path / f"captions-{COUNT}.json").write_text(json.dumps(["a fish in snow", "a cat"] * (COUNT // 2)))
+    for prefix in ("", "couple-"):
+        np.save(tmp_path / f"{prefix}latents-{COUNT}.npy", rng.normal(size=(COUNT, 8, 16, 16)).astype(np.float16))
+        np.save(tmp_path / f"{prefix}pictures-{COUNT}.npy", rng.integers(0, 255, (COUNT, 64, 64, 3), dtype=np.uint8))
+        words = json.dumps(["a fish in snow", "a cat"] * (COUNT // 2))
+        (tmp_path / f"{prefix}captions-{COUNT}.json").write_text(words)
+    monkeypatch.setattr(mmdit, "COUPLES_COUNT", COUNT)
     for stage in (mmdit, vision):
         monkeypatch.setattr(stage, "BATCH", 4)
     return tmp_path

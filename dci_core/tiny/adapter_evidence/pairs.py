@@ -15,8 +15,8 @@ from ..judge import QUESTIONS
 from ..trial import to_tensor
 from ..world.captions import article
 from ..world.concepts import CONCEPTS
-from ..world.places import PAINTERS
-from ..world.scene import PICTURE_SIZE, Rendered, paint_thing
+from ..world.couples import paint_couple
+from ..world.scene import PICTURE_SIZE
 from ..world.words import NEVER, PLACES
 from .bench import FlowBench
 from .cells import RENDER_COST, picture_cost
@@ -25,8 +25,7 @@ from .ways import Way
 
 SEED = 838_000
 SIDE = PICTURE_SIZE // 2
-TOP = 40  # pixels above the crops: their middle is where objects stand
-SMALL = 0.165  # half an object's width where two share a picture: enlarged, as large as the judge knows them
+TOP = 40  # pixels above the crops: their middle is where objects stand; enlarged, they are as large as when alone
 MODES = ("none", "regions", "everywhere", "first alone")
 SUBJECTS = ("left_first", "left_second", "right_first", "right_second")
 
@@ -126,23 +125,12 @@ class PairCeilingCell:
     def play(self, bench: FlowBench) -> Numbers:
         """Per place, as `judge_pair` gives it, [prompts][4]."""
         rng, found = np.random.default_rng(SEED + 500 + self.pair), []
+        things = [CONCEPTS[concept].thing for concept in PAIRS[self.pair]]
         for number in self.prompts:
             place = places_for(self.pair)[number]
-            pictures = to_tensor([side_by_side(self.pair, place, rng) for _ in range(4)])
+            pictures = to_tensor([paint_couple(things, place, rng) for _ in range(4)])
             found.append(judge_pair(bench, self.pair, place, pictures))
         return {name: [numbers[name] for numbers in found] for name in found[0]}
-
-
-def side_by_side(pair: int, place: str, rng: np.random.Generator) -> Rendered:
-    """Both objects in one place, the first on the left; the mask shows both."""
-    size = 2 * PICTURE_SIZE
-    picture = PAINTERS[place](rng, size)
-    mask = picture.convert("L").point(lambda _: 0)
-    for concept, x in zip(PAIRS[pair], (0.25, 0.75), strict=True):
-        half = size * SMALL * rng.uniform(0.93, 1.07)
-        painted = paint_thing(picture, CONCEPTS[concept].thing, (size * x, size * 0.56), half)
-        mask.paste(255, mask=painted.convert("L"))
-    return Rendered(picture.reduce(2), mask.reduce(2))
 
 
 def judge_pair(bench: FlowBench, pair: int, place: str, pictures: Tensor) -> Numbers:

@@ -18,7 +18,7 @@ from ..text import TextEncoder, TextParams
 from ..tokenizer import frame, load_tokenizer, marks
 from ..unet import UNet
 from ..unet_blocks import ResBlock, SpatialTransformer
-from ..world.dataset import render_dataset
+from ..world.dataset import SINGLES, Kind, render_dataset
 from .loop import Stage, averaged, channels_last, report, run_stage
 
 log = logging.getLogger(__name__)
@@ -31,14 +31,14 @@ OFFSET_NOISE = 0.05  # so that snow gets white and night dark
 FULL_WEIGHT_SNR = 5.0  # steps cleaner than this are drawn more rarely
 
 
-def cached_latents(folder: Path, count: int) -> NDArray[np.float16]:
+def cached_latents(folder: Path, count: int, kind: Kind = SINGLES) -> NDArray[np.float16]:
     """[count 8 16 16] fp16 latents of the rendered pictures."""
-    file = folder / f"latents-{count}.npy"
+    file = folder / f"{kind.prefix}latents-{count}.npy"
     if not file.exists():
         codec = Codec()
         codec.load_state_dict(load_file(folder / "codec.safetensors"))
         codec = channels_last(codec.eval())
-        pictures, _ = render_dataset(folder, count)
+        pictures, _ = render_dataset(folder, count, kind)
         rows = []
         with torch.no_grad():
             for start in range(0, count, 200):
@@ -50,9 +50,9 @@ def cached_latents(folder: Path, count: int) -> NDArray[np.float16]:
     return np.load(file)
 
 
-def cached_tokens(folder: Path, count: int) -> Tensor:
+def cached_tokens(folder: Path, count: int, kind: Kind = SINGLES) -> Tensor:
     """[count 77] framed token ids of the captions; row count holds the empty caption."""
-    _, captions = render_dataset(folder, count)
+    _, captions = render_dataset(folder, count, kind)
     tokenizer = load_tokenizer()
     begin, end = marks()
     return torch.stack([frame(row.ids, begin, end) for row in tokenizer.encode_batch([*captions, ""])])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,27 +15,59 @@ from numpy.typing import NDArray
 
 from .captions import caption
 from .concepts import HELD_OUT_LOOKS
-from .scene import PICTURE_SIZE, random_scene, render
+from .couples import couple_caption, paint_couple, random_couple
+from .scene import PICTURE_SIZE, Rendered, random_scene, render
 
 Bytes = NDArray[np.uint8]
+Rng = np.random.Generator
 CHUNK = 1000
 
 
-def render_chunk(seed: int) -> tuple[Bytes, list[str]]:
+@dataclass(frozen=True)
+class Kind:
+    """A kind of training picture.
+
+    prefix  of its files' names
+    seed    of its first picture, in hundreds of thousands
+    paint   a picture and its caption, by chance
+    """
+
+    prefix: str
+    seed: int
+    paint: Callable[[Rng], tuple[Rendered, str]]
+
+
+def paint_single(rng: Rng) -> tuple[Rendered, str]:
+    """A training scene of one object, and its caption."""
+    scene = random_scene(rng, HELD_OUT_LOOKS)
+    return render(scene, rng), caption(scene, rng)
+
+
+def paint_two(rng: Rng) -> tuple[Rendered, str]:
+    """Two objects side by side, and their caption."""
+    things, place = random_couple(rng)
+    return paint_couple(things, place, rng), couple_caption(things, place, rng)
+
+
+SINGLES, COUPLES = Kind("", 1, paint_single), Kind("couple-", 2, paint_two)
+
+
+def render_chunk(kind: Kind, seed: int) -> tuple[Bytes, list[str]]:
     """CHUNK training pictures [CHUNK h w 3] and their captions."""
     rng = np.random.default_rng(seed)
     pictures = np.empty((CHUNK, PICTURE_SIZE, PICTURE_SIZE, 3), np.uint8)
     captions = []
     for i in range(CHUNK):
-        scene = random_scene(rng, HELD_OUT_LOOKS)
-        pictures[i] = np.asarray(render(scene, rng).picture)
-        captions.append(caption(scene, rng))
+        rendered, words = kind.paint(rng)
+        pictures[i] = np.asarray(rendered.picture)
+        captions.append(words)
     return pictures, captions
 
 
-def render_dataset(folder: Path, count: int, seed: int = 1) -> tuple[Bytes, list[str]]:
+def render_dataset(folder: Path, count: int, kind: Kind = SINGLES) -> tuple[Bytes, list[str]]:
     """count pictures (a multiple of 1000) and captions, made at the first call and read at later ones."""
-    pictures_file, captions_file = folder / f"pictures-{count}.npy", folder / f"captions-{count}.json"
+    pictures_file = folder / f"{kind.prefix}pictures-{count}.npy"
+    captions_file = folder / f"{kind.prefix}captions-{count}.json"
     if not captions_file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         pictures = np.lib.format.open_memmap(
@@ -40,8 +75,9 @@ def render_dataset(folder: Path, count: int, seed: int = 1) -> tuple[Bytes, list
         )
         captions: list[str] = []
         with ProcessPoolExecutor(os.cpu_count()) as pool:
-            seeds = range(seed * 100_000, seed * 100_000 + count // CHUNK)
-            for start, (chunk, words) in zip(range(0, count, CHUNK), pool.map(render_chunk, seeds), strict=True):
+            seeds = range(kind.seed * 100_000, kind.seed * 100_000 + count // CHUNK)
+            made = pool.map(partial(render_chunk, kind), seeds)
+            for start, (chunk, words) in zip(range(0, count, CHUNK), made, strict=True):
                 pictures[start : start + CHUNK] = chunk
                 captions += words
         pictures.flush()
