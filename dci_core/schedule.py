@@ -123,3 +123,8 @@ def is_open(sigma: float, threshold: float) -> bool:
 def open_steps(sigmas: Sequence[float], threshold: float) -> list[int]:
     """Steps of a run at which the window is open; step i goes from sigmas[i] to sigmas[i + 1]."""
     return [i for i, sigma in enumerate(sigmas[:-1]) if is_open(sigma, threshold)]
+
+
+def shifted(t: Tensor, shift: float) -> Tensor:
+    """Times moved towards noise (1): shift t / (1 + (shift - 1) t). Source: Esser et al. 2024 (arXiv 2403.03206)."""
+    return shift * t / (1 + (shift - 1) * t)

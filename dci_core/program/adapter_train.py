@@ -27,7 +27,8 @@ subject, lets the reference be shown without its background. A picture of a subj
 same subject is read.
 
 several GPUs: `accelerate launch -m dci_core adapter-train ...` with the same options; `accelerate config` says how
-(DDP, or FSDP version 2). --batch counts the rows of all processes together.
+(DDP, or FSDP version 2). Several processes on one CPU: `torchrun --standalone --nproc_per_node 2 -m dci_core
+adapter-train --cpu ...`. --batch counts the rows of all processes together.
 
 what is published fact and what is our reconstruction: the wiring (text and image rows both read the reference in
 training) is published; sizes, losses, drops and rates are a recipe of ours, from IP-Adapter.
@@ -53,7 +54,7 @@ def add_adapter_train(parser: argparse.ArgumentParser) -> None:
     numbers = parser.add_argument_group("settings")
     for name in ("steps", "batch", "accumulation", "warmup-steps", "seed"):
         numbers.add_argument(f"--{name}", type=int)
-    for name in ("learning-rate", "weight-decay", "clip-norm", "ema"):
+    for name in ("learning-rate", "weight-decay", "clip-norm", "ema", "noise-shift"):
         numbers.add_argument(f"--{name}", type=float)
     for name in ("image", "text", "both"):
         numbers.add_argument(f"--drop-{name}", type=float, metavar="SHARE", help="of rows, 0..1")

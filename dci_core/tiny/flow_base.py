@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..image_prompt.joint import JointRule
 from ..model import Text
+from ..schedule import shifted
 from .flow.model import FlowWorld
-from .flow.sampling import FlowSettings, flow_times, shifted
+from .flow.sampling import FlowSettings, flow_times
 from .training.mmdit import SHIFT
 from .world.scene import PICTURE_SIZE
 

@@ -209,6 +209,14 @@ def test_the_chance_of_a_row_is_the_same_however_often_it_is_drawn() -> None:
     assert not torch.equal(first.noise, other.noise) and first.uniform != other.uniform
 
 
+def test_times_are_shifted_towards_noise_where_that_is_asked_for() -> None:
+    places = QUICK.places(0, 0)
+    pairs = [PAIRS.pair(place, 1, 0.0) for place in places]
+    settings = [replace(QUICK, noise_shift=shift) for shift in (1.0, 3.0)]
+    usual, late = (make_batch(BASE, pairs, places, one, torch.device("cpu")).t for one in settings)
+    assert torch.allclose(late, 3 * usual / (1 + 2 * usual)) and bool((late > usual).all())
+
+
 def test_a_share_of_passes_is_decoupled() -> None:
     settings = replace(QUICK, decouple=0.3)
     found = [is_decoupled(settings.places(step, 0), settings) for step in range(5000)]

@@ -12,8 +12,9 @@ from torch import Tensor
 from dci_core.errors import BadSettings
 from dci_core.image_prompt.joint import JointCall, JointRule
 from dci_core.model import Text
+from dci_core.schedule import shifted
 from dci_core.tiny.flow.model import FlowModel
-from dci_core.tiny.flow.sampling import FlowSettings, FlowStep, flow_times, sample_flow, seeded_noise, shifted
+from dci_core.tiny.flow.sampling import FlowSettings, FlowStep, flow_times, sample_flow, seeded_noise
 
 MODEL = FlowModel.random(1)
 SHORT = FlowSettings(num_steps=2, cfg=3.0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...model import Text
+from ...schedule import shifted
 from ..adapter import Adapter
 from ..decoupled import BlockKV, image_prompt_rule
 from ..joint import BlockId, JointRule
@@ -48,7 +49,7 @@ def make_batch(
     chances = [draw_chances(place, tuple(clean.shape[1:]), settings) for place in places]
     noise = torch.stack([chance.noise for chance in chances]).to(device)
     uniform = torch.tensor([chance.uniform for chance in chances], dtype=torch.float32, device=device)
-    t = base.times(uniform)
+    t = shifted(base.times(uniform), settings.noise_shift)
     at = t[:, None, None, None]
     words = [pair.caption if chance.has_words else "" for pair, chance in zip(pairs, chances, strict=True)]
     return Batch(

@@ -32,6 +32,8 @@ class AdapterSettings:
     drop_both      share of rows with neither; the three never overlap
     cut_out        share of references shown on white, where a mask is known
     decouple       share of passes in which text rows do not read, as at inference; ours: the published wiring has none
+    noise_shift    of the base's times towards noise, t' = s t / (1 + (s - 1) t); above 1 there are more of the times
+                   at which a reference decides the most, 1 leaves them as the base had them
     bf16           passes in bfloat16 where torch allows; what is learned stays float32
     """
 
@@ -49,6 +51,7 @@ class AdapterSettings:
     drop_both: float = 0.05
     cut_out: float = 0.5
     decouple: float = 0.0
+    noise_shift: float = 1.0
     seed: int = 23
     bf16: bool = False
 
@@ -71,7 +74,7 @@ def check_settings(settings: AdapterSettings, processes: int = 1) -> None:
     """Nothing, or BadSettings for the first number or choice that cannot work."""
     for name, least in AT_LEAST.items():
         _check(settings, name, getattr(settings, name) >= least, f"{least} or more was expected")
-    for name in ("learning_rate", "clip_norm"):
+    for name in ("learning_rate", "clip_norm", "noise_shift"):
         value = getattr(settings, name)
         _check(settings, name, value is None or value > 0, "a number above 0 was expected")
     for name in SHARES:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...errors import BadSettings
 from ...image_prompt.joint import JointRule
+from ...schedule import shifted
 from ..codec import LATENT_CHANNELS
 from .model import FlowModel
 
@@ -38,11 +39,6 @@ class FlowStep:
 
 
 OnFlowStep = Callable[[FlowStep], None]
-
-
-def shifted(t: Tensor, shift: float) -> Tensor:
-    """Times moved towards noise (1): shift t / (1 + (shift - 1) t). Source: Esser et al. 2024 (arXiv 2403.03206)."""
-    return shift * t / (1 + (shift - 1) * t)
 
 
 def flow_times(settings: FlowSettings) -> list[float]:

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ...schedule import shifted
 from ..flow.mmdit import MMDiT, start_as_identity
 from ..flow.model import SLOTS
-from ..flow.sampling import shifted
 from ..text import TextEncoder, TextParams
 from ..tokenizer import load_tokenizer
 from ..world.dataset import COUPLES
