@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import BadSettings, NotSaved, TrainingDiverged
 from ..estimate import COPIES_RESUME, FLOAT_BYTES, SPARE_BYTES, check_room
-from ..image_prompt.adapter import AdapterParams
+from ..image_prompt.adapter import Adapter, AdapterParams
 from ..image_prompt.adapter_file import save_adapter
 from ..image_prompt.training.base import FlowBase
 from ..image_prompt.training.checkpoint import load_training, save_training
@@ -63,10 +63,20 @@ def check_course(course: AdapterCourse, *, resumes: bool, restarts: bool) -> Non
 
 
 def start_adapter(
-    base: FlowBase, source: PairSource, course: AdapterCourse, crew: Crew, *, resumes: bool
+    base: FlowBase,
+    source: PairSource,
+    course: AdapterCourse,
+    crew: Crew,
+    *,
+    resumes: bool,
+    adapter: Adapter | None = None,
 ) -> AdapterTraining:
-    """A training at its beginning or where it was stopped; it stands on disk, with room for the rest."""
-    training = begin_training(base, new_adapter(course.params, course.settings.seed), source, course.settings, crew)
+    """A training at its beginning or where it was stopped; it stands on disk, with room for the rest.
+
+    adapter  what it begins from, of the course's shape; None: an untrained one
+    """
+    adapter = adapter or new_adapter(course.params, course.settings.seed)
+    training = begin_training(base, adapter, source, course.settings, crew)
     numbers = sum(p.numel() for p in training.learned.values())
     if resumes:
         load_training(course.kept, training)

@@ -6,8 +6,9 @@ import argparse
 from argparse import Namespace
 from pathlib import Path
 
-from ..errors import PackError
-from ..image_prompt.adapter_file import PRECISIONS
+from ..errors import BadAdapter, BadSettings, PackError
+from ..image_prompt.adapter import Adapter, AdapterParams, default_params
+from ..image_prompt.adapter_file import PRECISIONS, load_adapter
 from ..image_prompt.training.crew import Crew, make_crew
 from ..image_prompt.training.folder import LAYOUT, read_folder
 from ..image_prompt.training.settings import CHOICES, AdapterSettings, check_settings
@@ -44,6 +45,7 @@ def add_adapter_train(parser: argparse.ArgumentParser) -> None:
         "--data", required=True, metavar="DIR", help=f"pictures of subjects, or {TINY_WORLD}: painted on the fly"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the adapter, .safetensors")
+    parser.add_argument("--begin-from", type=Path, metavar="FILE", help="an adapter to train on, with its shape")
     parser.add_argument("--resume", action="store_true", help="go on with the unfinished training beside --out")
     parser.add_argument("--restart", action="store_true", help="begin anew over an unfinished training")
     parser.add_argument("--save-every", type=int, default=500, metavar="STEPS", help="how often it is kept")
@@ -84,12 +86,14 @@ def run(options: Namespace, settings: AdapterSettings, crew: Crew, console: Cons
     out = check_out(options.out, (".safetensors",))
     base = open_base(options.base, options.weights, crew.device)
     params = read_params(options, base.family)
+    adapter = None if options.begin_from is None else read_start(options.begin_from, params, base.family)
+    params = params if adapter is None else adapter.params
     often = options.save_every, options.sheet_every, options.workers, options.precision
     course = AdapterCourse(settings, params, out, *often)
     check_course(course, resumes=options.resume, restarts=options.restart)
     source = TinyPairs() if options.data == TINY_WORLD else read_folder(Path(options.data), base.size)
     crew.wait()  # nobody writes before everybody has looked
-    training = start_adapter(base, source, course, crew, resumes=options.resume)
+    training = start_adapter(base, source, course, crew, resumes=options.resume, adapter=adapter)
     try:
         loss = learn_adapter(base, source, training, course, crew, console)
     except Stopped as stopped:
@@ -98,3 +102,19 @@ def run(options: Namespace, settings: AdapterSettings, crew: Crew, console: Cons
         facts = {"adapter": str(out), "data": source.name, "steps": settings.steps, "loss": loss}
         console.result(facts, f"{out}: an adapter from {source.name} in {settings.steps} steps, loss {loss:.4f}")
     return 0
+
+
+def read_start(path: Path, asked: AdapterParams, family: str) -> Adapter:
+    """The adapter of a file to train on; raises BadAdapter for a public ancestor's, BadSettings for another shape."""
+    adapter = load_adapter(path, family=family)
+    if not isinstance(adapter, Adapter):
+        raise BadAdapter(
+            f'"{path.name}" reads one pooled vector', "an adapter of this program was expected", "begin anew"
+        )
+    if asked not in (adapter.params, default_params(family)):
+        raise BadSettings(
+            f'"{path.name}" has a shape of its own and the options ask for another one',
+            "one of the two was expected",
+            "leave the options of the shape out",
+        )
+    return adapter

@@ -87,6 +87,24 @@ def test_it_trains_saves_and_says_so(flow: Path, tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "a.training.safetensors").exists()
 
 
+def test_it_trains_on_from_an_adapter_and_takes_its_shape(
+    flow: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, more = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    assert main(words(flow, first, "--precision", "fp32")) == 0
+    shaped = words(flow, more)
+    at = shaped.index(SMALL[0])
+    onward = [*shaped[:at], *shaped[at + len(SMALL) :], "--begin-from", str(first), "--precision", "fp32"]
+    assert main([*onward, "--steps", "1", "--learning-rate", "1e-9"]) == 0
+    begun, kept = weights_of(more), weights_of(first)
+    assert begun.keys() == kept.keys()
+    assert all(torch.allclose(x, kept[name], atol=1e-6) for name, x in begun.items())
+    assert any(bool((x != kept[name]).any()) for name, x in begun.items())
+    capsys.readouterr()
+    assert main([*onward, "--tokens", "3", "--restart"]) == 2
+    assert "a shape of its own" in sentence(capsys)
+
+
 def test_stop_and_go_on_is_one_run_bit_for_bit(
     flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
