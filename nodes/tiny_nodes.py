@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..dci_core.tiny.world.concepts import CONCEPTS
 from .fields import schema, widget
 from .host.tiny import example_pictures, load_world
-from .host.tiny_flow import has_flow, load_flow
+from .host.tiny_flow import load_flow
 
 UNET, FLOW = "unet", "flow"
 
@@ -33,10 +33,10 @@ class DCILoadTinyWorld(io.ComfyNode):
                 widget(
                     io.Combo,
                     "kind",
-                    options=[UNET, FLOW] if has_flow() else [UNET],
+                    options=[UNET, FLOW],
                     default=UNET,
                     optional=True,
-                    tooltip="unet: for concepts and DCI. flow: a small Flux, for DynaIP, where its weights are there.",
+                    tooltip="unet: for concepts and DCI. flow: a small Flux with its own vision model, for DynaIP.",
                 ),
             ],
             outputs=[

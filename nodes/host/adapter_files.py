@@ -12,7 +12,6 @@ from .folders import is_escape
 FOLDER = "dynaip"
 TINY = "tiny flow (comes with this pack)"
 TINY_PATH = WEIGHTS / "adapter.safetensors"
-NONE = "none yet: put one into models/dynaip"
 
 
 def register() -> None:
@@ -21,11 +20,11 @@ def register() -> None:
 
 
 def adapter_names() -> list[str]:
-    """Adapter files that the host can see, the tiny world's own last where it has one; never empty."""
+    """Adapter files that the host can see, the tiny world's own last."""
     import folder_paths
 
     register()
-    return [*folder_paths.get_filename_list(FOLDER), *([TINY] if TINY_PATH.is_file() else [])] or [NONE]
+    return [*folder_paths.get_filename_list(FOLDER), TINY]
 
 
 def adapter_path(name: str) -> Path:
@@ -33,7 +32,7 @@ def adapter_path(name: str) -> Path:
     import folder_paths
 
     register()
-    if name == TINY and TINY_PATH.is_file():
+    if name == TINY:
         return TINY_PATH
     found = None if is_escape(name) else folder_paths.get_full_path(FOLDER, name)
     if found is None:

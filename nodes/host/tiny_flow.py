@@ -16,15 +16,7 @@ from ...dci_core.tiny.flow.mmdit_layers import FlowParams
 from ...dci_core.tiny.flow.model import SLOTS, load_flow_world
 from ...dci_core.tiny.flow.sampling import FlowSettings
 from ...dci_core.tiny.flow.vision import VisionTower
-from ...dci_core.tiny.model import WEIGHTS
 from .tiny import give_previews, host_clip, host_vae, shipped
-
-FLOW_FILES = ("mmdit.safetensors", "vision.safetensors")
-
-
-def has_flow(folder: Path = WEIGHTS) -> bool:
-    """Whether the tiny flow world's weights are there."""
-    return all((folder / name).is_file() for name in FLOW_FILES)
 
 
 def load_flow() -> tuple[Any, Any, Any, Any]:

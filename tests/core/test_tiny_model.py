@@ -185,8 +185,8 @@ def test_the_shipped_text_encoder_and_codec_load_frozen_and_finite() -> None:
         assert all(p.isfinite().all() and not p.requires_grad for p in part.parameters())
 
 
-def test_all_shipped_weights_are_under_24_megabytes() -> None:
-    assert sum(file.stat().st_size for file in WEIGHTS.rglob("*") if file.is_file()) < 24e6
+def test_all_shipped_weights_are_under_40_megabytes() -> None:
+    assert sum(file.stat().st_size for file in WEIGHTS.rglob("*") if file.is_file()) < 40e6
 
 
 def test_the_schedule_covers_the_noise_of_training() -> None:

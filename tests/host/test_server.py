@@ -1,4 +1,4 @@
-"""The pack in a real server, as the page talks to it: what it lists, what it serves, and workflow 1 to the end."""
+"""The pack in a real server, as the page talks to it: what it lists, what it serves, and its own world's workflows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from typing import Any
 from urllib.parse import quote
 from urllib.request import urlopen
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from dci_core.tiny.adapter_evidence.pairs import SIDE, TOP, enlarged
+from dci_core.tiny.evidence.court import Court, Numbers, judge_pictures
+from dci_core.tiny.model import WEIGHTS
+from dci_core.tiny.trial import Ask
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "inside"))
@@ -21,8 +28,9 @@ from serving import Server, serving
 sys.path.pop(0)
 sys.path.pop(0)
 
-WEIGHTS = ROOT / "dci_core" / "tiny" / "weights" / "unet.safetensors"
+SHOWN = (5, 17)  # what the ninth workflow reads on the left and on the right
 FIRST = "workflows/1 first steps on the tiny world"
+ONE_SUBJECT, TWO_SUBJECTS = "workflows/8 read a subject with DynaIP", "workflows/9 two subjects with DynaIP"
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
@@ -53,6 +61,21 @@ def drawn(history: dict[str, Any], server: Server) -> dict[str, list[Path]]:
     return found
 
 
+def pixels(paths: list[Path]) -> torch.Tensor:
+    """[b 3 h w] in 0..1 of saved pictures."""
+    seen = [torch.from_numpy(np.array(Image.open(path).convert("RGB"))) for path in paths]
+    return torch.stack(seen).permute(0, 3, 1, 2) / 255
+
+
+def judged(pictures: torch.Tensor, concept: int, place: str) -> Numbers:
+    """The small world's judge on pictures of one of its unseen things in a place."""
+    return judge_pictures(Court(WEIGHTS), concept, Ask("", {"place": place}, False), pictures)
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
 def test_every_workflow_opens_as_it_was_saved(server: Server) -> None:
     known = server.ask("/object_info")
     found = {
@@ -81,8 +104,6 @@ def test_every_node_has_its_help_page(server: Server) -> None:
 
 
 def test_the_first_workflow_draws_and_does_not_train_twice(server: Server) -> None:
-    if not WEIGHTS.is_file():
-        pytest.skip("the small world's U-Net is not trained yet")
     prompt = prompt_of(FIRST, server)
     first = drawn(server.run(prompt), server)
     assert {name: len(paths) for name, paths in first.items()} == {"tiny_with_dci": 4, "tiny_without_dci": 4}
@@ -97,3 +118,23 @@ def test_the_first_workflow_draws_and_does_not_train_twice(server: Server) -> No
     pair["inputs"]["prompt"] = "a myfish fish in the city"
     assert len(drawn(server.run(prompt), server)["tiny_with_dci"]) == 4
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_the_eighth_workflow_draws_the_subject_that_it_reads(server: Server) -> None:
+    found = drawn(server.run(prompt_of(ONE_SUBJECT, server)), server)
+    assert {name: len(paths) for name, paths in found.items()} == {"tiny_with_dynaip": 4, "tiny_without_dynaip": 4}
+    read, plain = (judged(pixels(found[name]), 2, "snow") for name in ("tiny_with_dynaip", "tiny_without_dynaip"))
+    assert mean(read["likeness"]) > mean(plain["likeness"]) + 0.2
+    assert mean(read["following"]) >= 0.75 and mean(read["has_noun"]) >= 0.75
+
+
+def test_the_ninth_workflow_reads_each_subject_in_its_half(server: Server) -> None:
+    found = drawn(server.run(prompt_of(TWO_SUBJECTS, server)), server)
+    assert {name: len(paths) for name, paths in found.items()} == {"tiny_two_subjects": 4}
+    court, pictures = Court(WEIGHTS), pixels(found["tiny_two_subjects"])
+    halves = [enlarged(pictures[:, :, TOP : TOP + SIDE, x : x + SIDE]) for x in (0, SIDE)]
+    with torch.no_grad():
+        seen = [court.judge(half)[1] for half in halves]
+    own, other = (court.scale(concept) for concept in SHOWN)
+    nearer = (own.of(seen[0]) > other.of(seen[0]), other.of(seen[1]) > own.of(seen[1]))
+    assert float(torch.cat(nearer).float().mean()) >= 0.75

@@ -182,12 +182,12 @@ def test_an_adapter_of_another_family_turns_red() -> None:
 def test_files_come_from_the_adapter_folder_alone_and_a_changed_one_is_loaded_again() -> None:
     files = PACK["nodes.host.adapter_files"]
     with adapter_folder() as folder:
-        assert files.adapter_names() == ["mine.safetensors", *tiny_names(files)]
+        assert files.adapter_names() == ["mine.safetensors", files.TINY]
         before = files.stamp("mine.safetensors")
         save = PACK["dci_core.image_prompt.adapter_file"].save_adapter
         save(flow_adapter(9).core, folder / "mine.safetensors", precision="bf16")
         assert before and files.stamp("mine.safetensors") != before
-        assert files.stamp("../mine.safetensors") == "" and bool(files.stamp(files.TINY)) == bool(tiny_names(files))
+        assert files.stamp("../mine.safetensors") == "" and files.stamp(files.TINY)
         for name in ("../mine.safetensors", str(folder / "mine.safetensors"), "none.safetensors"):
             try:
                 files.adapter_path(name)
@@ -196,9 +196,4 @@ def test_files_come_from_the_adapter_folder_alone_and_a_changed_one_is_loaded_ag
             else:
                 raise AssertionError(name)
         (folder / "mine.safetensors").unlink()
-        assert files.adapter_names() == (tiny_names(files) or [files.NONE])
-
-
-def tiny_names(files: Any) -> list[str]:
-    """The tiny flow model's adapter in the list, where its file is there."""
-    return [files.TINY] if files.TINY_PATH.is_file() else []
+        assert files.adapter_names() == [files.TINY]
