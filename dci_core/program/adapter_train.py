@@ -61,7 +61,6 @@ def add_adapter_train(parser: argparse.ArgumentParser) -> None:
     for name in ("image", "text", "both"):
         numbers.add_argument(f"--drop-{name}", type=float, metavar="SHARE", help="of rows, 0..1")
     numbers.add_argument("--cut-out", type=float, metavar="SHARE", help="of references shown on white, 0..1")
-    numbers.add_argument("--decouple", type=float, metavar="SHARE", help="of passes whose text does not read, 0..1")
     for name, choices in CHOICES.items():
         numbers.add_argument(f"--{name}", choices=choices)
     numbers.add_argument("--bf16", action="store_true", default=None, help="passes in bfloat16")

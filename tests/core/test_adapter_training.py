@@ -23,7 +23,7 @@ from dci_core.image_prompt.rows import TokenRows
 from dci_core.image_prompt.training.base import read_by
 from dci_core.image_prompt.training.checkpoint import load_training, save_training
 from dci_core.image_prompt.training.crew import Crew, make_crew
-from dci_core.image_prompt.training.drops import draw_chances, is_decoupled
+from dci_core.image_prompt.training.drops import draw_chances
 from dci_core.image_prompt.training.lesson import Lesson, make_batch
 from dci_core.image_prompt.training.pairs import make, to_pixels
 from dci_core.image_prompt.training.settings import AdapterSettings, check_settings
@@ -215,21 +215,6 @@ def test_times_are_shifted_towards_noise_where_that_is_asked_for() -> None:
     settings = [replace(QUICK, noise_shift=shift) for shift in (1.0, 3.0)]
     usual, late = (make_batch(BASE, pairs, places, one, torch.device("cpu")).t for one in settings)
     assert torch.allclose(late, 3 * usual / (1 + 2 * usual)) and bool((late > usual).all())
-
-
-def test_a_share_of_passes_is_decoupled() -> None:
-    settings = replace(QUICK, decouple=0.3)
-    found = [is_decoupled(settings.places(step, 0), settings) for step in range(5000)]
-    assert abs(sum(found) / len(found) - 0.3) < 4 * math.sqrt(0.3 * 0.7 / len(found))
-    assert not any(is_decoupled(QUICK.places(step, 0), QUICK) for step in range(5000))
-
-
-def test_decoupled_passes_teach_what_text_rows_read_nothing(crew: Crew) -> None:
-    training = begin(crew, replace(QUICK, decouple=1.0, weight_decay=0.0))
-    start = {name: x.detach().clone() for name, x in training.learned.items()}
-    run(training, crew)
-    still = {name for name, x in training.learned.items() if torch.equal(start[name], x)}
-    assert still and still == {name for name in start if ".text." in name}
 
 
 def test_a_diverged_training_keeps_the_state_before_the_bad_step(crew: Crew) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 from urllib.request import urlopen
@@ -14,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dci_core.tiny.adapter_evidence.pairs import SIDE, TOP, enlarged
+from dci_core.image_prompt.training.pairs import to_pixels
+from dci_core.tiny.adapter_evidence.pairs import cut_halves
 from dci_core.tiny.evidence.court import Court, Numbers, judge_pictures
 from dci_core.tiny.model import WEIGHTS
 from dci_core.tiny.trial import Ask
@@ -63,17 +65,12 @@ def drawn(history: dict[str, Any], server: Server) -> dict[str, list[Path]]:
 
 def pixels(paths: list[Path]) -> torch.Tensor:
     """[b 3 h w] in 0..1 of saved pictures."""
-    seen = [torch.from_numpy(np.array(Image.open(path).convert("RGB"))) for path in paths]
-    return torch.stack(seen).permute(0, 3, 1, 2) / 255
+    return to_pixels([np.asarray(Image.open(path).convert("RGB")) for path in paths])
 
 
 def judged(pictures: torch.Tensor, concept: int, place: str) -> Numbers:
     """The small world's judge on pictures of one of its unseen things in a place."""
     return judge_pictures(Court(WEIGHTS), concept, Ask("", {"place": place}, False), pictures)
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 def test_every_workflow_opens_as_it_was_saved(server: Server) -> None:
@@ -124,17 +121,16 @@ def test_the_eighth_workflow_draws_the_subject_that_it_reads(server: Server) -> 
     found = drawn(server.run(prompt_of(ONE_SUBJECT, server)), server)
     assert {name: len(paths) for name, paths in found.items()} == {"tiny_with_dynaip": 4, "tiny_without_dynaip": 4}
     read, plain = (judged(pixels(found[name]), 2, "snow") for name in ("tiny_with_dynaip", "tiny_without_dynaip"))
-    assert mean(read["likeness"]) > mean(plain["likeness"]) + 0.2
-    assert mean(read["following"]) >= 0.75 and mean(read["has_noun"]) >= 0.75
+    assert fmean(read["likeness"]) > fmean(plain["likeness"]) + 0.2
+    assert fmean(read["following"]) >= 0.75 and fmean(read["has_noun"]) >= 0.75
 
 
 def test_the_ninth_workflow_reads_each_subject_in_its_half(server: Server) -> None:
     found = drawn(server.run(prompt_of(TWO_SUBJECTS, server)), server)
     assert {name: len(paths) for name, paths in found.items()} == {"tiny_two_subjects": 4}
-    court, pictures = Court(WEIGHTS), pixels(found["tiny_two_subjects"])
-    halves = [enlarged(pictures[:, :, TOP : TOP + SIDE, x : x + SIDE]) for x in (0, SIDE)]
+    court = Court(WEIGHTS)
     with torch.no_grad():
-        seen = [court.judge(half)[1] for half in halves]
+        seen = [court.judge(half)[1] for half in cut_halves(pixels(found["tiny_two_subjects"]))]
     own, other = (court.scale(concept) for concept in SHOWN)
     nearer = (own.of(seen[0]) > other.of(seen[0]), other.of(seen[1]) > own.of(seen[1]))
     assert float(torch.cat(nearer).float().mean()) >= 0.75

@@ -1,4 +1,4 @@
-"""What chance decides in training: a row's time, noise and missing conditions, and whether a pass is decoupled."""
+"""What chance decides in a training row: its time, its noise, and which of its two conditions it does without."""
 
 from __future__ import annotations
 
@@ -41,9 +41,3 @@ def draw_chances(place: int, shape: tuple[int, ...], settings: AdapterSettings) 
     without_image = which < first or second <= which < third
     without_words = first <= which < third
     return Chances(uniform, torch.randn(shape, generator=generator), not without_image, not without_words)
-
-
-def is_decoupled(pass_places: range, settings: AdapterSettings) -> bool:
-    """Whether text rows do not read in the pass of those rows; the same for every process that has a part in it."""
-    generator = generator_for(settings.seed, "pass", pass_places.start)
-    return float(torch.rand((), generator=generator, dtype=torch.float64)) < settings.decouple

@@ -20,7 +20,7 @@ from .pairs import Pair, to_pixels
 from .settings import AdapterSettings
 
 TRAINED = Subject(scale=1.0, text_scale=1.0)  # Source: facts 1 and 3; both branches read throughout training
-DECOUPLED = Subject(scale=1.0, text_scale=0.0)  # Source: fact 3, at inference; in training a choice of ours
+DECOUPLED = Subject(scale=1.0, text_scale=0.0)  # Source: fact 3, as at inference
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ import torch
 from ...errors import BadSettings, TrainingDiverged
 from .base import FlowBase
 from .crew import Crew
-from .drops import is_decoupled
-from .lesson import DECOUPLED, TRAINED, make_batch
+from .lesson import make_batch
 from .pairs import Pair, PairSource, batches
 from .state import AdapterTraining, follow
 
@@ -79,11 +78,10 @@ def _update(
     optimiser.zero_grad(set_to_none=True)
     told = []
     for index, pairs in enumerate(passes):
-        places = settings.places(training.step, index)
-        batch = make_batch(base, pairs, crew.part(places), settings, crew.device)
-        subject = DECOUPLED if is_decoupled(places, settings) else TRAINED
+        places = crew.part(settings.places(training.step, index))
+        batch = make_batch(base, pairs, places, settings, crew.device)
         with crew.waits(training.lesson, is_last=index + 1 == len(passes)):
-            loss, shares = training.lesson(batch, subject)
+            loss, shares = training.lesson(batch)
             crew.backward(loss)
         told.append(torch.cat((loss.detach().reshape(1), shares)))
     gradient = crew.clip(list(training.learned.values()), settings.clip_norm or math.inf)

@@ -13,9 +13,8 @@ from ..evidence.court import Numbers, plain_numbers
 from ..evidence.protocol import Panel
 from ..judge import QUESTIONS
 from ..trial import to_tensor
-from ..world.captions import article
 from ..world.concepts import CONCEPTS
-from ..world.couples import paint_couple
+from ..world.couples import couple_words, paint_couple
 from ..world.scene import PICTURE_SIZE
 from ..world.words import NEVER, PLACES
 from .bench import FlowBench
@@ -64,8 +63,7 @@ def places_for(pair: int) -> list[str]:
 
 def pair_words(pair: int, place: str) -> str:
     """The prompt: nouns and place alone."""
-    first, second = (article(CONCEPTS[number].thing.noun) for number in PAIRS[pair])
-    return f"{first} {PLACES[place]} next to {second}"
+    return couple_words([CONCEPTS[number].thing.noun for number in PAIRS[pair]], place)
 
 
 def halves() -> tuple[Tensor, Tensor]:
@@ -141,10 +139,9 @@ def judge_pair(bench: FlowBench, pair: int, place: str, pictures: Tensor) -> Num
     noun                        share of the halves that show their subject's noun
     place                       whether the whole picture shows the place that was asked for
     """
-    crops = [enlarged(pictures[:, :, TOP : TOP + SIDE, x : x + SIDE]) for x in (0, SIDE)]
     scales = [bench.scale(concept) for concept in PAIRS[pair]]
     with torch.no_grad():
-        told = [bench.judge(crop) for crop in crops]
+        told = [bench.judge(crop) for crop in cut_halves(pictures)]
         whole = bench.judge(pictures)[0]["place"].argmax(dim=1)
     like = [[scale.of(identity) for scale in scales] for _, identity in told]
     nouns = [QUESTIONS["noun"].index(CONCEPTS[concept].thing.noun) for concept in PAIRS[pair]]
@@ -156,9 +153,11 @@ def judge_pair(bench: FlowBench, pair: int, place: str, pictures: Tensor) -> Num
     return {name: plain_numbers(value) for name, value in values.items()}
 
 
-def enlarged(crops: Tensor) -> Tensor:
-    """Crops [b 3 h h] at a picture's size, as the judge takes them."""
-    return interpolate(crops, size=(PICTURE_SIZE, PICTURE_SIZE), mode="bilinear")
+def cut_halves(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """The left and the right object of pictures [b 3 h w], each a square at a picture's size, as the judge takes it."""
+    left, right = (pictures[:, :, TOP : TOP + SIDE, x : x + SIDE] for x in (0, SIDE))
+    size = (PICTURE_SIZE, PICTURE_SIZE)
+    return interpolate(left, size=size, mode="bilinear"), interpolate(right, size=size, mode="bilinear")
 
 
 def pair_cells(panel: Panel, setting: PairSetting) -> list[PairCell]:

@@ -47,5 +47,10 @@ def allowed_thing(rng: Rng) -> Thing:
 
 def couple_caption(things: Sequence[Thing], place: str, rng: Rng, look_share: float = 0.75) -> str:
     """ "a red fish in water next to a car": each look in look_share of cases, the first object on the left."""
-    one, other = (article(look_in_words(x) if rng.random() < look_share else x.noun) for x in things)
+    return couple_words([look_in_words(x) if rng.random() < look_share else x.noun for x in things], place)
+
+
+def couple_words(names: Sequence[str], place: str) -> str:
+    """Both names in a place, as captions of two put it."""
+    one, other = map(article, names)
     return f"{one} {PLACES[place]} next to {other}"

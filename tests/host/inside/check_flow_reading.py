@@ -85,12 +85,15 @@ def drawn(model: Any, **options: Any) -> Tensor:
     return sample(model, encoded(clip, PROMPT), encoded(clip, ""), **args)
 
 
-def core_run(rule: Any = None, seed: int = 5) -> Tensor:
-    """The core's own run from the host's noise, by the host's noise levels."""
+def core_run(rule: Any = None, seed: int = 5, world: tuple[Any, Any] | None = None) -> Tensor:
+    """The core's own run from the host's noise, by the host's noise levels.
+
+    world  (core's flow model, host's MODEL of the same weights); None: those of `flow_worlds`
+    """
     import comfy.sample
     import comfy.samplers
 
-    core, _, model, _, _ = flow_worlds()
+    core, model = world or (flow_worlds()[0], flow_worlds()[2])
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 10).tolist()
     x = comfy.sample.prepare_noise(torch.zeros(1, 8, 16, 16), seed) * sigmas[0]
     text = core.encode([PROMPT, ""])
