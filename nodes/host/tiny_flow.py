@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from ...dci_core.flux.layers import FluxParams
+from ...dci_core.flux.transformer import MMDiT
 from ...dci_core.tiny.codec import LATENT_CHANNELS
-from ...dci_core.tiny.flow.mmdit import MMDiT
-from ...dci_core.tiny.flow.mmdit_layers import FlowParams
 from ...dci_core.tiny.flow.model import SLOTS, load_flow_world
 from ...dci_core.tiny.flow.sampling import FlowSettings
 from ...dci_core.tiny.flow.vision import VisionTower
@@ -50,11 +50,11 @@ def host_flow(mmdit: MMDiT) -> Any:
     return model_patcher.ModelPatcher(model.eval(), load_device=device, offload_device=offload)
 
 
-def flux_config(params: FlowParams) -> dict[str, Any]:
+def flux_config(params: FluxParams) -> dict[str, Any]:
     """The host's names for the sizes of the tiny MM-DiT."""
-    from comfy.ldm.flux.model import FluxParams
+    from comfy.ldm.flux import model
 
-    known = {field.name for field in dataclasses.fields(FluxParams)}
+    known = {field.name for field in dataclasses.fields(model.FluxParams)}
     return {
         "image_model": "flux",
         "in_channels": params.channels,
@@ -70,7 +70,7 @@ def flux_config(params: FlowParams) -> dict[str, Any]:
         "theta": params.theta,
         "patch_size": params.patch,
         "qkv_bias": True,
-        "guidance_embed": False,
+        "guidance_embed": params.guidance,
         **({"txt_ids_dims": []} if "txt_ids_dims" in known else {}),
     }
 

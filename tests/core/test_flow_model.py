@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 from dci_core.errors import BadModel, BadSettings, PromptTooLong
+from dci_core.flux.blocks import Condition, DoubleBlock, Hook, SingleBlock
+from dci_core.flux.layers import attend, rotary
+from dci_core.flux.transformer import MMDiT, row_ids, start_as_identity
 from dci_core.image_prompt.families import find_mmdit
 from dci_core.image_prompt.joint import BlockId, JointCall, JointRule
 from dci_core.image_prompt.rows import TokenRows
 from dci_core.model import Text
-from dci_core.tiny.flow.mmdit import MMDiT, row_ids, start_as_identity
-from dci_core.tiny.flow.mmdit_blocks import Condition, DoubleBlock, Hook, SingleBlock
-from dci_core.tiny.flow.mmdit_layers import FlowParams, attend, rotary
-from dci_core.tiny.flow.model import SLOTS, FlowModel
+from dci_core.tiny.flow.model import SLOTS, TINY_FLOW, FlowModel
 from dci_core.tiny.tokenizer import load_tokenizer
 
 MODEL = FlowModel.random(1)
-PARAMS = FlowParams()
+PARAMS = TINY_FLOW
 SOURCE = torch.Generator().manual_seed(2)
 X, T = torch.randn(2, 8, 16, 16, generator=SOURCE), torch.tensor([0.2, 0.9])
 ROWS, GRID = TokenRows.text_first(5, 4), (2, 2)
@@ -171,7 +171,7 @@ def test_the_place_stream_adds_to_the_image_rows_after_the_block(kind: str) -> N
 
 
 def test_training_begins_with_closed_blocks_and_no_velocity() -> None:
-    model, text = MMDiT(), MODEL.encode(["a fish", "a cat"])
+    model, text = MMDiT(TINY_FLOW), MODEL.encode(["a fish", "a cat"])
     assert text.pooled is not None and model(X, T, text.hidden, text.pooled).any()
     start_as_identity(model)
     assert not model(X, T, text.hidden, text.pooled).any()

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from dci_core.tiny.flow.mmdit import MMDiT
-from dci_core.tiny.flow.mmdit_layers import FlowParams
+from dci_core.flux.transformer import MMDiT
+from dci_core.tiny.flow.model import TINY_FLOW
 from dci_core.tiny.model import WEIGHTS
 from dci_core.tiny.training import mmdit, vision
 from dci_core.tiny.training.loop import Stage
@@ -42,7 +42,7 @@ def test_a_step_of_muon_is_as_large_as_one_of_adamw_whatever_the_gradient() -> N
 
 
 def test_the_maps_of_the_blocks_go_to_muon_and_all_else_to_adamw() -> None:
-    model = MMDiT(FlowParams(double_blocks=1, single_blocks=1))
+    model = MMDiT(replace(TINY_FLOW, double_blocks=1, single_blocks=1))
     optimiser = mmdit.muon_for_blocks(model, STAGE)
     assert isinstance(optimiser, MuonAndAdamW)
     names = {id(parameter): name for name, parameter in model.named_parameters()}

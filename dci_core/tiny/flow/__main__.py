@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...flux.transformer import MMDiT
 from ..codec import Codec
 from ..judge import Judge
 from ..model import load_part
 from ..text import TextEncoder, TextParams
 from ..tokenizer import load_tokenizer
 from .gates import drawn, flow_asks, flow_gate
-from .mmdit import MMDiT
-from .model import FlowModel
+from .model import TINY_FLOW, FlowModel
 from .sampling import FlowSettings
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def main() -> None:
 
 def model_of(checkpoint: Path | None) -> FlowModel:
     """The model with the shipped weights, or with a checkpoint's moving average."""
-    text, mmdit = TextEncoder(TextParams(load_tokenizer().get_vocab_size())), MMDiT()
+    text, mmdit = TextEncoder(TextParams(load_tokenizer().get_vocab_size())), MMDiT(TINY_FLOW)
     load_part("text", text)
     if checkpoint is None:
         load_part("mmdit", mmdit)

@@ -10,17 +10,31 @@ import torch
 from torch import Tensor
 
 from ...errors import BadModel, BadSettings
+from ...flux.blocks import PLACES, Hook
+from ...flux.layers import FluxParams
+from ...flux.transformer import MMDiT
 from ...image_prompt.joint import BlockId, JointRule
 from ...model import Text
-from ..codec import Codec
+from ..codec import LATENT_CHANNELS, Codec
 from ..model import WEIGHTS, load_part
 from ..text import TextEncoder, TextParams
 from ..tokenizer import frame, load_tokenizer, marks
-from .mmdit import MMDiT
-from .mmdit_blocks import PLACES, Hook
 from .vision import VisionTower
 
 SLOTS = 32  # token rows of a prompt, marks and padding included: captions take 24 at most, two described objects 28
+
+TINY_FLOW = FluxParams(
+    channels=LATENT_CHANNELS,
+    text_width=128,
+    vector_width=128,
+    width=192,
+    heads=6,
+    double_blocks=2,
+    single_blocks=4,
+    axes=(8, 12, 12),
+    theta=100,  # small, for a grid of 8 a side
+    guidance=False,
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,7 @@ class FlowModel:
         """A model of the right shapes with random weights, every block open, for tests."""
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
-            text, mmdit = TextEncoder(TextParams(load_tokenizer().get_vocab_size())), MMDiT()
+            text, mmdit = TextEncoder(TextParams(load_tokenizer().get_vocab_size())), MMDiT(TINY_FLOW)
         return cls(text.eval().requires_grad_(False), mmdit.eval().requires_grad_(False))
 
     @property
@@ -94,7 +108,7 @@ class FlowWorld:
 def load_flow_world(folder: Path = WEIGHTS) -> FlowWorld:
     """The tiny flow world with its trained weights."""
     text, codec = TextEncoder(TextParams(load_tokenizer().get_vocab_size())), Codec()
-    mmdit, vision = MMDiT(), VisionTower()
+    mmdit, vision = MMDiT(TINY_FLOW), VisionTower()
     for name, part in (("text", text), ("codec", codec), ("mmdit", mmdit), ("vision", vision)):
         load_part(name, part, folder)
     return FlowWorld(FlowModel(text, mmdit), vision, codec)

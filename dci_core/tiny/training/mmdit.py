@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ...flux.transformer import MMDiT, start_as_identity
 from ...schedule import shifted
-from ..flow.mmdit import MMDiT, start_as_identity
-from ..flow.model import SLOTS
+from ..flow.model import SLOTS, TINY_FLOW
 from ..text import TextEncoder, TextParams
 from ..tokenizer import load_tokenizer
 from ..world.dataset import COUPLES
@@ -58,7 +58,7 @@ def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> MMDiT:
     text = TextEncoder(TextParams(load_tokenizer().get_vocab_size()))
     text.load_state_dict(load_file(folder / "text.safetensors"))
     text.requires_grad_(False).eval()
-    model = MMDiT()
+    model = MMDiT(TINY_FLOW)
     start_as_identity(model)
     log.info("MM-DiT of %.2f M parameters, %d latents", sum(p.numel() for p in model.parameters()) / 1e6, len(latents))
     end, every = int(tokens[0, -1]), torch.arange(BATCH)

@@ -1,4 +1,4 @@
-"""The layers under the blocks of a small MM-DiT in Flux's layout; parameter names as in Black Forest Labs' checkpoints.
+"""The layers under the blocks of FLUX.1's transformer; parameter names as in Black Forest Labs' checkpoints.
 
 Axes: b batch, n rows of the joint sequence (text rows first, then image rows), c channels, d channels of a head.
 """
@@ -17,26 +17,28 @@ EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
-class FlowParams:
-    """Sizes of the transformer; defaults are the tiny world's.
+class FluxParams:
+    """Sizes of the transformer; defaults are FLUX.1 dev's.
 
     channels  of a latent
     patch     latents per image token, a side
     axes      channels of a head that turn with each of a row's three ids (0, y, x); text rows have ids 0
-    theta     base of the rotary frequencies: small, for a grid of 8 a side
+    theta     base of the rotary frequencies
+    guidance  the model is distilled for guidance, whose strength it is told as a number
     """
 
-    channels: int = 8
+    channels: int = 16
     patch: int = 2
-    text_width: int = 128
-    vector_width: int = 128
-    width: int = 192
-    heads: int = 6
+    text_width: int = 4096
+    vector_width: int = 768
+    width: int = 3072
+    heads: int = 24
     mlp_ratio: int = 4
-    double_blocks: int = 2
-    single_blocks: int = 4
-    axes: tuple[int, int, int] = (8, 12, 12)
-    theta: int = 100
+    double_blocks: int = 19
+    single_blocks: int = 38
+    axes: tuple[int, int, int] = (16, 56, 56)
+    theta: int = 10_000
+    guidance: bool = True
 
     @property
     def head_dim(self) -> int:
@@ -57,7 +59,7 @@ def timestep_embedding(t: Tensor, width: int = 256) -> Tensor:
     return torch.cat((angles.cos(), angles.sin()), dim=-1).to(t)
 
 
-def rotary(ids: Tensor, params: FlowParams) -> Tensor:
+def rotary(ids: Tensor, params: FluxParams) -> Tensor:
     """Turns of the rows, complex [n d/2], from their ids [n 3]."""
     turns = []
     for axis, width in enumerate(params.axes):

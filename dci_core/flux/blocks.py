@@ -1,6 +1,6 @@
-"""The blocks of a small MM-DiT in Flux's layout, and where an image prompt's rule adds to them.
+"""The blocks of FLUX.1's transformer, and where an image prompt's rule adds to them.
 
-Parameter names as in Black Forest Labs' checkpoints; axes as in `mmdit_layers`.
+Parameter names as in Black Forest Labs' checkpoints; axes as in `layers`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from ...image_prompt.joint import BlockId, JointCall, JointRule
-from ...image_prompt.rows import TokenRows
-from .mmdit_layers import FlowParams, Modulation, QkNorm, attend, modulated, split_heads
+from ..image_prompt.joint import BlockId, JointCall, JointRule
+from ..image_prompt.rows import TokenRows
+from .layers import FluxParams, Modulation, QkNorm, attend, modulated, split_heads
 
 PLACES = ("attention", "stream")  # where a rule may add
 
@@ -55,7 +55,7 @@ class Condition:
 class Attended(nn.Module):
     """What the blocks share: joint attention, and the rule beside it."""
 
-    def __init__(self, params: FlowParams, block: BlockId) -> None:
+    def __init__(self, params: FluxParams, block: BlockId) -> None:
         super().__init__()
         self.heads, self.block = params.heads, block
 
@@ -74,7 +74,7 @@ class Attended(nn.Module):
 class StreamAttention(nn.Module):
     """The maps of one stream around the joint attention."""
 
-    def __init__(self, params: FlowParams) -> None:
+    def __init__(self, params: FluxParams) -> None:
         super().__init__()
         self.heads = params.heads
         self.qkv, self.norm = nn.Linear(params.width, 3 * params.width), QkNorm(params.head_dim)
@@ -85,7 +85,7 @@ class StreamAttention(nn.Module):
         return split_heads(self.qkv(x), self.norm, self.heads)
 
 
-def mlp(params: FlowParams) -> nn.Sequential:
+def mlp(params: FluxParams) -> nn.Sequential:
     """Two maps around GELU."""
     inner = params.mlp_ratio * params.width
     return nn.Sequential(nn.Linear(params.width, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, params.width))
@@ -94,7 +94,7 @@ def mlp(params: FlowParams) -> nn.Sequential:
 class DoubleBlock(Attended):
     """Joint attention over text and image rows that keep their own weights."""
 
-    def __init__(self, params: FlowParams, index: int) -> None:
+    def __init__(self, params: FluxParams, index: int) -> None:
         super().__init__(params, BlockId("double", index))
         self.img_mod, self.txt_mod = Modulation(params.width, 6), Modulation(params.width, 6)
         self.img_attn, self.txt_attn = StreamAttention(params), StreamAttention(params)
@@ -116,7 +116,7 @@ class DoubleBlock(Attended):
 class SingleBlock(Attended):
     """Joint attention and MLP side by side, one set of weights for all rows."""
 
-    def __init__(self, params: FlowParams, index: int) -> None:
+    def __init__(self, params: FluxParams, index: int) -> None:
         super().__init__(params, BlockId("single", index))
         self.widths = [3 * params.width, params.mlp_ratio * params.width]
         self.modulation, self.norm = Modulation(params.width, 3), QkNorm(params.head_dim)
@@ -137,7 +137,7 @@ class SingleBlock(Attended):
 class LastLayer(nn.Module):
     """Modulated norm and the map to an image token's numbers."""
 
-    def __init__(self, params: FlowParams) -> None:
+    def __init__(self, params: FluxParams) -> None:
         super().__init__()
         self.linear = nn.Linear(params.width, params.token_channels)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(params.width, 2 * params.width))
