@@ -17,7 +17,7 @@ from ..tiny.adapter_evidence.summary import summarise, write_tables
 from ..tiny.adapter_evidence.ways import Adapters
 from ..tiny.evidence.ground import hash_files, hash_paths
 from ..tiny.evidence.store import Store
-from .bases import TINY, open_base
+from .bases import open_tiny
 from .console import Console
 from .evidence import check_plots, choose_device, choose_workers, one_thread, write_study
 from .house import House
@@ -86,7 +86,7 @@ def size_from(options: Namespace) -> protocol.Size:
 
 def check_weights(folder: Path) -> None:
     """Nothing, or BadModel: workers must not be the ones to find out."""
-    open_base(TINY, folder, torch.device("cpu"))
+    open_tiny(folder, torch.device("cpu"))
     assert House(folder).judge is not None
 
 

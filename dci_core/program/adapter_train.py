@@ -7,14 +7,17 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..errors import BadAdapter, BadSettings, PackError
-from ..image_prompt.adapter import Adapter, AdapterParams, default_params
+from ..image_prompt.adapter import Adapter, AdapterParams
 from ..image_prompt.adapter_file import PRECISIONS, load_adapter
+from ..image_prompt.training.base import FlowBase
 from ..image_prompt.training.crew import Crew, make_crew
 from ..image_prompt.training.folder import LAYOUT, read_folder
+from ..image_prompt.training.pairs import PairSource
 from ..image_prompt.training.settings import CHOICES, AdapterSettings, check_settings
 from ..tiny.pairs import TINY_WORLD, TinyPairs
+from ..tiny.world.scene import PICTURE_SIZE
 from .adapter_course import AdapterCourse, check_course, learn_adapter, start_adapter
-from .bases import add_base, open_base, read_params
+from .bases import add_base, open_base, read_params, usual_params
 from .choices import chosen
 from .console import Console
 from .places import check_out
@@ -83,14 +86,14 @@ def adapter_train(options: Namespace, console: Console) -> int:
 def run(options: Namespace, settings: AdapterSettings, crew: Crew, console: Console) -> int:
     """The command in one of the processes that train together."""
     out = check_out(options.out, (".safetensors",))
-    base = open_base(options.base, options.weights, crew.device)
-    params = read_params(options, base.family)
-    adapter = None if options.begin_from is None else read_start(options.begin_from, params, base.family)
+    base = open_base(options, crew.device, bf16=settings.bf16)
+    params = read_params(options, base)
+    adapter = None if options.begin_from is None else read_start(options.begin_from, params, base)
     params = params if adapter is None else adapter.params
     often = options.save_every, options.sheet_every, options.workers, options.precision
     course = AdapterCourse(settings, params, out, *often)
     check_course(course, resumes=options.resume, restarts=options.restart)
-    source = TinyPairs() if options.data == TINY_WORLD else read_folder(Path(options.data), base.size)
+    source = open_pairs(options.data, base)
     crew.wait()  # nobody writes before everybody has looked
     training = start_adapter(base, source, course, crew, resumes=options.resume, adapter=adapter)
     try:
@@ -103,14 +106,27 @@ def run(options: Namespace, settings: AdapterSettings, crew: Crew, console: Cons
     return 0
 
 
-def read_start(path: Path, asked: AdapterParams, family: str) -> Adapter:
+def open_pairs(data: str, base: FlowBase) -> PairSource:
+    """Where the pairs come from; raises BadPicture, BadSettings."""
+    if data != TINY_WORLD:
+        return read_folder(Path(data), base.size)
+    if base.size != PICTURE_SIZE:
+        raise BadSettings(
+            f"{TINY_WORLD} is painted at {PICTURE_SIZE} px and the base draws {base.size}",
+            "pictures of the base's own size were expected",
+            "name a folder of pictures with --data",
+        )
+    return TinyPairs()
+
+
+def read_start(path: Path, asked: AdapterParams, base: FlowBase) -> Adapter:
     """The adapter of a file to train on; raises BadAdapter for a public ancestor's, BadSettings for another shape."""
-    adapter = load_adapter(path, family=family)
+    adapter = load_adapter(path, family=base.family)
     if not isinstance(adapter, Adapter):
         raise BadAdapter(
             f'"{path.name}" reads one pooled vector', "an adapter of this program was expected", "begin anew"
         )
-    if asked not in (adapter.params, default_params(family)):
+    if asked not in (adapter.params, usual_params(base)):
         raise BadSettings(
             f'"{path.name}" has a shape of its own and the options ask for another one',
             "one of the two was expected",

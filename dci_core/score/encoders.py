@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +14,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..errors import BadModel, PromptTooLong
+from ..pretrained import first_line, load_whole, quiet, readable, transformers
 from .folders import CLIP, DINO, Kind, class_name
 
+SCORES = "scores"  # what needs the library, for its error
 BATCH = 16  # pictures or texts in one pass
 Item = TypeVar("Item")
 Tick = Callable[[int], object]  # told how many more are done; may raise to stop
@@ -89,32 +90,22 @@ def load_dino(folder: Path) -> DinoEncoder:
 def load_model(folder: Path, kind: Kind) -> Any:
     """The folder's model with every weight from its safetensors; raises BadModel."""
     name = class_name(folder, kind)
-    library = transformers()
     options: dict[str, Any] = {"add_pooling_layer": False} if name == "ViTModel" else {}  # DINO has none
-    with quiet(), readable(folder, f"the weights of a {name} are expected"):
-        model, report = getattr(library, name).from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, **options
-        )
-    if report["missing_keys"]:
-        raise BadModel(
-            f'the weights in "{folder.name}" lack {sorted(report["missing_keys"])[0]}',
-            f"all weights of a {name} are expected",
-            "download the whole model again",
-        )
-    return model.float().eval().requires_grad_(False)
+    return load_whole(transformers(SCORES), name, folder, **options).float()
 
 
 def load_processor(folder: Path) -> Any:
     """What cuts, scales and normalises pictures for the folder's model; by Pillow, so that every machine agrees."""
-    is_new = int(transformers().__version__.partition(".")[0]) >= 5
+    is_new = int(transformers(SCORES).__version__.partition(".")[0]) >= 5
     by_pillow: dict[str, Any] = {"backend": "pil"} if is_new else {"use_fast": False}
     return load_part(folder, "AutoImageProcessor", "its preprocessor_config.json is expected beside it", **by_pillow)
 
 
 def load_part(folder: Path, loader: str, expected: str, **options: Any) -> Any:
     """What one of transformers' loaders makes of the folder, code in it never run; raises BadModel."""
-    with quiet(), readable(folder, expected):
-        load = getattr(transformers(), loader).from_pretrained
+    library = transformers(SCORES)
+    with quiet(library), readable(folder, expected):
+        load = getattr(library, loader).from_pretrained
         return load(str(folder), local_files_only=True, trust_remote_code=False, **options)
 
 
@@ -145,32 +136,6 @@ def device_of(model: Any) -> torch.device:
     return torch.device(next(model.parameters()).device)
 
 
-def transformers() -> Any:
-    """The library, imported where it is first needed; raises BadModel where it is missing."""
-    try:
-        import transformers as library
-    except ImportError as error:
-        raise BadModel(
-            "the Python package transformers is not installed",
-            "scores need it",
-            "install it with `pip install transformers`",
-        ) from error
-    return library
-
-
-@contextmanager
-def readable(folder: Path, expected: str) -> Iterator[None]:
-    """Whatever goes wrong while a folder is read becomes one BadModel; the library has no error type of its own."""
-    try:
-        yield
-    except BadModel:
-        raise
-    except Exception as error:
-        logging.getLogger(__name__).debug("reading %s", folder, exc_info=error)
-        reason = first_line(error)
-        raise BadModel(f'"{folder.name}" cannot be loaded ({reason})', expected, "download the model again") from error
-
-
 @contextmanager
 def fitting(name: str) -> Iterator[None]:
     """A picture of a size that the model does not take becomes one BadModel."""
@@ -182,23 +147,3 @@ def fitting(name: str) -> Iterator[None]:
             "a preprocessor_config.json that belongs to the model is expected",
             "put the model's own beside it",
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first, short enough for a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:;")[:160]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """The library's own bars and reports stay silent while this lasts."""
-    tell = transformers().utils.logging
-    level, had_bar = tell.get_verbosity(), tell.is_progress_bar_enabled()
-    tell.set_verbosity_error()
-    tell.disable_progress_bar()
-    try:
-        yield
-    finally:
-        tell.set_verbosity(level)
-        if had_bar:
-            tell.enable_progress_bar()

@@ -31,6 +31,11 @@ class TinyFlowBase:
         """Name of its row in the family table."""
         return self.world.model.family
 
+    @property
+    def vision(self) -> tuple[int, int]:
+        """(width, layers) of the vision tower."""
+        return self.world.vision.params.width, self.world.vision.params.layers
+
     def fingerprint(self) -> str:
         """Of the transformer's, the vision tower's, the text encoder's and the codec's weights."""
         seen = hashlib.sha256()

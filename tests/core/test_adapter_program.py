@@ -20,7 +20,7 @@ from dci_core.image_prompt.training.settings import AdapterSettings
 from dci_core.image_prompt.training.sheet import check_pairs, draw_check, draw_pairs, measure
 from dci_core.image_prompt.training.state import new_adapter
 from dci_core.program import adapter_course
-from dci_core.program.bases import open_base
+from dci_core.program.bases import open_tiny
 from dci_core.program.interrupt import Stop
 from dci_core.program.main import main
 from dci_core.tiny.flow.model import FlowModel
@@ -153,7 +153,9 @@ def test_a_folder_of_pairs_trains_too(flow: Path, tmp_path: Path, capsys: pytest
         (["--save-every", "0"], "save every is 0"),
         (["--resume"], "no unfinished training"),
         (["--out", "a.png"], ".safetensors"),
-        (["--base", "flux1-dev.safetensors"], "carries no Flux"),
+        (["--base", "flux1-dev.safetensors"], "tiny or flux was expected"),
+        (["--base", "flux"], "--vision (a CLIP model)"),
+        (["--size", "512"], "the base tiny has no such choice"),
         (["--levels", "2", "9"], "rising levels"),
         (["--tokens", "0"], "1 or more each"),
         (["--data", "nowhere"], "cannot be read"),
@@ -192,7 +194,7 @@ def test_the_help_says_the_folder_s_layout(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_sheet_shows_what_the_adapter_changes(flow: Path) -> None:
-    base, pairs = open_base("tiny", flow, torch.device("cpu")), check_pairs(TinyPairs(), 1)
+    base, pairs = open_tiny(flow, torch.device("cpu")), check_pairs(TinyPairs(), 1)
     adapter = new_adapter(default_params("tiny_flow"), 0)
     check = measure(base, adapter, pairs, AdapterSettings())
     assert check.losses[1.0] == check.losses[0.0] and check.entropy == pytest.approx(1, abs=1e-5)

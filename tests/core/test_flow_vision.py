@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 
-from dci_core.tiny.flow.vision import CONFIG_FILE, LEVELS, MEAN, STD, VisionParams, VisionTower, prepared
+from dci_core.image_prompt.clip_pixels import MEAN, STD, clip_pixels
+from dci_core.tiny.flow.vision import CONFIG_FILE, LEVELS, VisionParams, VisionTower
 from dci_core.tiny.text import TextEncoder, TextParams
 
 SOURCE = torch.Generator().manual_seed(2)
@@ -26,7 +27,7 @@ def test_states_and_vectors_are_those_of_the_public_classes(tower: VisionTower) 
     public = transformers.CLIPVisionModelWithProjection(config).eval()
     public.load_state_dict(tower.state_dict(), strict=True)
     with torch.no_grad():
-        expected = public(pixel_values=prepared(PICTURES, 64), output_hidden_states=True)
+        expected = public(pixel_values=clip_pixels(PICTURES, 64), output_hidden_states=True)
     states = tower.states(PICTURES)
     assert len(states) == len(expected.hidden_states) == 1 + VisionParams().layers
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(states, expected.hidden_states, strict=True))
@@ -47,11 +48,11 @@ def test_every_patch_reads_every_other_while_words_read_only_those_before(tower:
 def test_pictures_are_cut_to_the_middle_rounded_and_standardised() -> None:
     picture = torch.zeros(1, 3, 64, 128)
     picture[..., 32:96] = 0.5001
-    found = prepared(picture, 64)
+    found = clip_pixels(picture, 64)
     assert found.shape == (1, 3, 64, 64)
     for channel in range(3):
         assert torch.allclose(found[0, channel], torch.tensor((128 / 255 - MEAN[channel]) / STD[channel]), atol=1e-6)
-    assert prepared(torch.rand(1, 3, 300, 200), 64).shape == (1, 3, 64, 64)
+    assert clip_pixels(torch.rand(1, 3, 300, 200), 64).shape == (1, 3, 64, 64)
 
 
 def test_levels_are_states_that_the_tower_has(tower: VisionTower) -> None:

@@ -38,6 +38,7 @@ class ToyFlow:
     family: str = FAMILY.name
     size: int = SIZE
     cfg: float = 2.0
+    vision: tuple[int, int] = (6, 2)
     weights: dict[str, Tensor] = field(
         default_factory=lambda: {
             name: random(*shape, name=name)

@@ -27,6 +27,10 @@ class FlowBase(Protocol):
     def cfg(self) -> float:
         """Guidance of the validation sheet; 1 for a base that is distilled for guidance."""
 
+    @property
+    def vision(self) -> tuple[int, int]:
+        """(width of the hidden states, number of layers) of the vision tower."""
+
     def fingerprint(self) -> str:
         """Changes when the base's weights do."""
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
+from ...image_prompt.clip_pixels import MEAN, STD, clip_pixels
 from ..text import Encoder
 
 LEVELS = (2, 4, 6)  # hidden states that an adapter fuses; state 0 is the patch embedding
 CONFIG_FILE = Path(__file__).parents[1] / "weights" / "vision.json"  # the sizes, as the host's loader wants them
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class VisionTower(nn.Module):
 
     def states(self, pictures: Tensor) -> tuple[Tensor, ...]:
         """Hidden states [b t c] of pictures [b 3 h w] in 0..1: the normed patch embedding, then each layer's output."""
-        x = self.vision_model.embeddings(prepared(pictures, self.params.picture))
+        x = self.vision_model.embeddings(clip_pixels(pictures, self.params.picture))
         found = [self.vision_model.pre_layrnorm(x)]
         for layer in self.vision_model.encoder.layers:
             found.append(layer(found[-1]))
@@ -100,17 +99,3 @@ class VisionTower(nn.Module):
     def project(self, states: tuple[Tensor, ...]) -> Tensor:
         """Image vectors [b projection], for comparison with text, of the hidden states."""
         return self.visual_projection(self.vision_model.post_layernorm(states[-1][:, 0]))
-
-
-def prepared(pictures: Tensor, side: int) -> Tensor:
-    """Pictures [b 3 h w] in 0..1 as CLIP reads them, [b 3 side side]: resized, cut, 8 bits a channel, standardised."""
-    height, width = pictures.shape[-2:]
-    if (height, width) != (side, side):
-        scale = side / min(height, width)
-        size = (round(scale * height), round(scale * width))
-        pictures = interpolate(pictures, size=size, mode="bicubic", antialias=True)
-        top, left = (size[0] - side) // 2, (size[1] - side) // 2
-        pictures = pictures[..., top : top + side, left : left + side]
-    rounded = (255 * pictures).clamp(0, 255).round() / 255
-    mean, std = (torch.tensor(value).to(rounded)[:, None, None] for value in (MEAN, STD))
-    return (rounded - mean) / std
