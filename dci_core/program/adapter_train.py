@@ -11,7 +11,7 @@ from ..image_prompt.adapter import Adapter, AdapterParams
 from ..image_prompt.adapter_file import PRECISIONS, load_adapter
 from ..image_prompt.training.base import FlowBase
 from ..image_prompt.training.crew import Crew, make_crew
-from ..image_prompt.training.folder import LAYOUT, read_folder
+from ..image_prompt.training.folder import FEWEST, LAYOUT, read_folder
 from ..image_prompt.training.pairs import PairSource
 from ..image_prompt.training.settings import CHOICES, AdapterSettings, check_settings
 from ..tiny.pairs import TINY_WORLD, TinyPairs
@@ -28,7 +28,7 @@ BAD_INPUT = 2
 FOLDER_HELP = f"""
 the folder of --data: {LAYOUT}, all of it describing the picture in plain words; cat.mask.png beside it, white on the
 subject, lets the reference be shown without its background. A picture of a subject is drawn while another one of the
-same subject is read.
+same subject is read; with --same-picture 1 it is read itself, and one picture of a subject is enough.
 
 several GPUs: `accelerate launch -m dci_core adapter-train ...` with the same options; `accelerate config` says how
 (DDP, or FSDP version 2). Several processes on one CPU: `torchrun --standalone --nproc_per_node 2 -m dci_core
@@ -64,6 +64,7 @@ def add_adapter_train(parser: argparse.ArgumentParser) -> None:
     for name in ("image", "text", "both"):
         numbers.add_argument(f"--drop-{name}", type=float, metavar="SHARE", help="of rows, 0..1")
     numbers.add_argument("--cut-out", type=float, metavar="SHARE", help="of references shown on white, 0..1")
+    numbers.add_argument("--same-picture", type=float, metavar="SHARE", help="of rows that read what they draw, 0..1")
     for name, choices in CHOICES.items():
         numbers.add_argument(f"--{name}", choices=choices)
     numbers.add_argument("--bf16", action="store_true", default=None, help="passes in bfloat16")
@@ -93,7 +94,7 @@ def run(options: Namespace, settings: AdapterSettings, crew: Crew, console: Cons
     often = options.save_every, options.sheet_every, options.workers, options.precision
     course = AdapterCourse(settings, params, out, *often)
     check_course(course, resumes=options.resume, restarts=options.restart)
-    source = open_pairs(options.data, base)
+    source = open_pairs(options.data, base, alone=settings.same_picture == 1)
     crew.wait()  # nobody writes before everybody has looked
     training = start_adapter(base, source, course, crew, resumes=options.resume, adapter=adapter)
     try:
@@ -106,10 +107,10 @@ def run(options: Namespace, settings: AdapterSettings, crew: Crew, console: Cons
     return 0
 
 
-def open_pairs(data: str, base: FlowBase) -> PairSource:
-    """Where the pairs come from; raises BadPicture, BadSettings."""
+def open_pairs(data: str, base: FlowBase, *, alone: bool) -> PairSource:
+    """Where the pairs come from; alone: one picture of a subject is enough. Raises BadPicture, BadSettings."""
     if data != TINY_WORLD:
-        return read_folder(Path(data), base.size)
+        return read_folder(Path(data), base.size, 1 if alone else FEWEST)
     if base.size != PICTURE_SIZE:
         raise BadSettings(
             f"{TINY_WORLD} is painted at {PICTURE_SIZE} px and the base draws {base.size}",

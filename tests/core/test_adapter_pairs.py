@@ -113,6 +113,12 @@ def test_a_folder_without_pairs_gets_one_sentence(name: str, tmp_path: Path) -> 
         read_folder(tmp_path, SIZE)
 
 
+def test_one_picture_of_a_subject_is_enough_where_that_is_said(tmp_path: Path) -> None:
+    lone(tmp_path)
+    pair = read_folder(tmp_path, 16, fewest=1).pair(0, 1, 0.0)
+    assert np.array_equal(pair.target, pair.reference)
+
+
 def test_a_missing_folder_gets_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BadPicture, match="cannot be read"):
         read_folder(tmp_path / "nowhere", SIZE)

@@ -203,6 +203,20 @@ def test_drops_come_at_their_rates_apart_and_independently_of_all_else() -> None
         assert abs(float(torch.corrcoef(torch.stack([dropped, torch.tensor(other)]))[0, 1])) < 4 / math.sqrt(len(rows))
 
 
+def test_rows_read_the_picture_that_they_draw_at_the_asked_rate_and_nothing_else_changes(crew: Crew) -> None:
+    share, rows = 0.3, range(5_000)
+    plain, own = ([draw_chances(i, (1,), s) for i in rows] for s in (QUICK, replace(QUICK, same_picture=share)))
+    assert not any(row.reads_own for row in plain)
+    assert [replace(row, reads_own=False, noise=0) for row in own] == [replace(row, noise=0) for row in plain]
+    rate = sum(row.reads_own for row in own) / len(rows)
+    assert abs(rate - share) < 4 * math.sqrt(share * (1 - share) / len(rows))
+    pairs = make(PAIRS, range(4), 1, 0.0)
+    for settings, name in ((QUICK, "reference"), (replace(QUICK, same_picture=1.0), "target")):
+        batch = make_batch(BASE, pairs, range(4), settings, crew.device)
+        expected = BASE.states(to_pixels([getattr(pair, name) for pair in pairs]))
+        assert all(torch.equal(x, y) for x, y in zip(batch.states, expected, strict=True))
+
+
 def test_the_chance_of_a_row_is_the_same_however_often_it_is_drawn() -> None:
     first, again, other = (draw_chances(place, (2, 2), QUICK) for place in (5, 5, 6))
     assert torch.equal(first.noise, again.noise) and first.uniform == again.uniform
@@ -281,6 +295,7 @@ def test_another_base_other_pictures_and_a_damaged_file_cannot_resume(crew: Crew
         ({"ema": 1.0}, "ema is 1.0"),
         ({"drop_image": 1.2}, "drop image is 1.2"),
         ({"drop_image": 0.5, "drop_both": 0.6}, "add up to 1.15"),
+        ({"same_picture": 1.5}, "same picture is 1.5"),
         ({"schedule": "linear"}, "schedule is linear"),
     ],
 )

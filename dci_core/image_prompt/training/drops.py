@@ -1,4 +1,4 @@
-"""What chance decides in a training row: its time, its noise, and which of its two conditions it does without."""
+"""What chance decides in a training row: its time, its noise, what it reads, and which condition it does without."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ class Chances:
     noise       [c h w]
     reads       whether the row reads its reference
     has_words   whether it keeps its caption
+    reads_own   whether the reference is the very picture that it draws
     """
 
     uniform: float
     noise: Tensor
     reads: bool
     has_words: bool
+    reads_own: bool
 
 
 def draw_chances(place: int, shape: tuple[int, ...], settings: AdapterSettings) -> Chances:
@@ -40,4 +42,6 @@ def draw_chances(place: int, shape: tuple[int, ...], settings: AdapterSettings) 
     third = second + settings.drop_both
     without_image = which < first or second <= which < third
     without_words = first <= which < third
-    return Chances(uniform, torch.randn(shape, generator=generator), not without_image, not without_words)
+    noise = torch.randn(shape, generator=generator)
+    reads_own = float(torch.rand((), generator=generator, dtype=torch.float64)) < settings.same_picture
+    return Chances(uniform, noise, not without_image, not without_words, reads_own)

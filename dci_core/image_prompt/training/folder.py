@@ -69,7 +69,7 @@ class FolderPairs:
         rng = np.random.default_rng((seed, place))
         others = [i for i in range(len(self.subjects[subject])) if i != target]
         shown = self.subjects[subject][target]
-        read = self.subjects[subject][others[rng.integers(len(others))]]
+        read = self.subjects[subject][others[rng.integers(len(others))]] if others else shown
         is_cut = read.mask is not None and rng.random() < cut_out
         return Pair(self._load(shown, False), shown.caption, self._load(read, is_cut))
 
@@ -89,7 +89,7 @@ def shuffled(count: int, seed: int, epoch: int) -> tuple[int, ...]:
     return tuple(order.tolist())
 
 
-def read_folder(folder: Path, size: int) -> FolderPairs:
+def read_folder(folder: Path, size: int, fewest: int = FEWEST) -> FolderPairs:
     """The folder's subjects; raises BadPicture where it does not hold pairs with captions."""
     try:
         places = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -101,16 +101,16 @@ def read_folder(folder: Path, size: int) -> FolderPairs:
         ) from error
     if not places:
         raise BadPicture(f'the folder "{folder.name}" holds no folder', f"{LAYOUT} was expected", "sort the pictures")
-    return FolderPairs(tuple(_subject(place) for place in places), size)
+    return FolderPairs(tuple(_subject(place, fewest) for place in places), size)
 
 
-def _subject(folder: Path) -> tuple[Member, ...]:
+def _subject(folder: Path, fewest: int) -> tuple[Member, ...]:
     found = picture_files(folder, "put 2 pictures or more of one subject into it")
-    if len(found) < FEWEST:
+    if len(found) < fewest:
         raise BadPicture(
             f'the subject "{folder.name}" has 1 picture',
             "2 or more were expected: one to read, one to draw",
-            "add pictures of the same subject, or take the folder away",
+            "add pictures of the same subject, take the folder away, or train with --same-picture 1",
         )
     return tuple(_member(path) for path in found)
 

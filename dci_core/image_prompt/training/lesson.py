@@ -51,13 +51,14 @@ def make_batch(
     uniform = torch.tensor([chance.uniform for chance in chances], dtype=torch.float32, device=device)
     t = shifted(base.times(uniform), settings.noise_shift)
     at = t[:, None, None, None]
+    references = [p.target if chance.reads_own else p.reference for p, chance in zip(pairs, chances, strict=True)]
     words = [pair.caption if chance.has_words else "" for pair, chance in zip(pairs, chances, strict=True)]
     return Batch(
         x=(1 - at) * clean + at * noise,
         t=t,
         target=noise - clean,
         text=base.encode(words),
-        states=base.states(to_pixels([pair.reference for pair in pairs], device)),
+        states=base.states(to_pixels(references, device)),
         reads=torch.tensor([float(chance.reads) for chance in chances]),
     )
 

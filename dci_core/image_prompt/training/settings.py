@@ -11,7 +11,7 @@ from ...ico_settings import Schedule, rate_at
 
 CHOICES: Mapping[str, tuple[str, ...]] = {"schedule": ("constant", "cosine")}
 AT_LEAST = {"steps": 1, "batch": 1, "accumulation": 1, "warmup_steps": 0, "weight_decay": 0}
-SHARES = ("drop_image", "drop_text", "drop_both", "cut_out")
+SHARES = ("drop_image", "drop_text", "drop_both", "cut_out", "same_picture")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class AdapterSettings:
     drop_text      share of rows with an empty caption
     drop_both      share of rows with neither; the three never overlap
     cut_out        share of references shown on white, where a mask is known
+    same_picture   share of rows whose reference is the very picture that they draw: it shows every detail at its
+                   place, and teaches to copy them
     noise_shift    of the base's times towards noise, t' = s t / (1 + (s - 1) t); above 1 there are more of the times
                    at which a reference decides the most, 1 leaves them as the base had them
     bf16           passes in bfloat16 where torch allows; what is learned stays float32
@@ -49,6 +51,7 @@ class AdapterSettings:
     drop_text: float = 0.05
     drop_both: float = 0.05
     cut_out: float = 0.5
+    same_picture: float = 0.0
     noise_shift: float = 1.0
     seed: int = 23
     bf16: bool = False

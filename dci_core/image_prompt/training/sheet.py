@@ -55,7 +55,7 @@ def check_pairs(source: PairSource, count: int) -> list[Pair]:
 def measure(base: FlowBase, adapter: Adapter, pairs: Sequence[Pair], settings: AdapterSettings) -> Check:
     """The losses of the pairs with no drops, at fixed times and noise."""
     device = next(adapter.parameters()).device
-    steady = replace(settings, drop_image=0.0, drop_text=0.0, drop_both=0.0, seed=CHECK_SEED)
+    steady = replace(settings, drop_image=0.0, drop_text=0.0, drop_both=0.0, same_picture=0.0, seed=CHECK_SEED)
     batch = make_batch(base, pairs, range(len(pairs)), steady, device)
     lesson = Lesson(adapter, base)
     found = {subject.text_scale: lesson(batch, subject) for subject in (TRAINED, DECOUPLED)}
