@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..errors import BadAdapter
+from ..image_prompt.adapter_file import read_training
 from ..tiny.adapter_evidence import protocol
 from ..tiny.adapter_evidence.bench import FlowBench, open_adapter
 from ..tiny.adapter_evidence.study import PARTS, Plan, carry_out, cost_of, still_to_do
@@ -71,7 +72,9 @@ def publish(plan: Plan, store: Store, options: Namespace, seconds: float, consol
     from ..tiny.adapter_evidence.plots import draw_plots  # matplotlib takes its time to load
     from ..tiny.adapter_evidence.report import write_report
 
-    summary = summarise(plan, store.results, hash_files(options.weights, PARTS))
+    trained = read_training(options.adapter or options.weights / f"{SHIPPED}.safetensors")
+    own = float(trained.get("same_picture", 0.0))
+    summary = summarise(plan, store.results, hash_files(options.weights, PARTS), own)
     write_tables(plan, store.results, store.folder)
     report = write_report(summary, draw_plots(summary, store.folder))
     return write_study(summary, report, store.folder, seconds, console)

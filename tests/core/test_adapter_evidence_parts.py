@@ -9,7 +9,7 @@ from dci_core.tiny.adapter_evidence.pairs import SUBJECTS, halves, pair_words, p
 from dci_core.tiny.adapter_evidence.plots import NAMES
 from dci_core.tiny.adapter_evidence.pose import DESIGN, FACTORS, copying, measure, posed_references, templates_of
 from dci_core.tiny.adapter_evidence.protocol import FULL, PAIRS, POSED, QUICK
-from dci_core.tiny.adapter_evidence.report import answer
+from dci_core.tiny.adapter_evidence.report import answer, head
 from dci_core.tiny.adapter_evidence.study import Plan, cost_of
 from dci_core.tiny.adapter_evidence.tables import pair_scores, reach
 from dci_core.tiny.adapter_evidence.ways import Adapters, methods
@@ -131,6 +131,19 @@ def test_following_is_read_at_a_share_of_the_best_likeness_of_all() -> None:
 def test_an_answer_follows_its_interval(value: float, word: str) -> None:
     change = {"value": value, "low": value - 0.01, "high": value + 0.01}
     assert answer("Does it fall?", change, -1).startswith(f"- Does it fall? {word}")
+
+
+def test_the_head_says_what_the_adapter_read_in_training() -> None:
+    asked = {
+        "size": "quick",
+        "concepts": [1],
+        "seeds": 1,
+        "posed_concepts": [],
+        "pairs_of_concepts": [],
+        "adapter": "a",
+    }
+    assert "each reading another picture." in head({**asked, "same_picture": 0.0})
+    assert "50% of the rows reading the very picture that they drew." in head({**asked, "same_picture": 0.5})
 
 
 def test_sizes_can_be_cut() -> None:

@@ -58,12 +58,15 @@ def write_report(summary: Summary, plots: Sequence[str]) -> str:
 
 def head(summary: Summary) -> str:
     """What was asked of whom."""
+    own = summary["same_picture"]
+    read = f"{own:.0%} of the rows reading the very picture that they drew" if own else "each reading another picture"
     return (
         f"# Evidence: image prompts on the small flow world ({summary['size']})\n\n"
         "Does keeping text rows from the reference (decoupling, text scale 0) follow prompts better, copy less pose "
         f"and light, and keep two subjects apart? {len(summary['concepts'])} test concepts, 8 prompts each, seeds: "
         f"{summary['seeds']}; copying on {len(summary['posed_concepts'])} concepts that look left or right; "
-        f"{len(summary['pairs_of_concepts'])} pairs. Adapter {summary['adapter']}, trained on single subjects alone. "
+        f"{len(summary['pairs_of_concepts'])} pairs. Adapter {summary['adapter']}, trained on single subjects alone, "
+        f"{read}. "
         "It is our reconstruction of DynaIP on our own small world, not the published model."
     )
 

@@ -20,14 +20,19 @@ from .study import Plan
 MEASURES = ("likeness", "following", "both")
 
 
-def summarise(plan: Plan, results: Results, weights: str) -> dict[str, Any]:
-    """Everything that was measured."""
+def summarise(plan: Plan, results: Results, weights: str, same_picture: float = 0.0) -> dict[str, Any]:
+    """Everything that was measured.
+
+    weights       fingerprint of the world's
+    same_picture  share of the adapter's training rows that read the very picture that they drew
+    """
     size, rows = plan.size, tables.rows(plan, results)
     changes = tables.from_decoupled(rows, MEASURES)
     return {
         "version": VERSION,
         "weights": weights,
         "adapter": plan.adapters.main,
+        "same_picture": same_picture,
         "last_layer": plan.adapters.last_layer,
         "size": size.name,
         "concepts": list(size.subjects.concepts),
