@@ -100,6 +100,7 @@ def test_it_trains_on_from_an_adapter_and_takes_its_shape(
     assert begun.keys() == kept.keys()
     assert all(torch.allclose(x, kept[name], atol=1e-6) for name, x in begun.items())
     assert any(bool((x != kept[name]).any()) for name, x in begun.items())
+    assert main([*shaped, "--begin-from", str(first), "--steps", "1"]) == 0  # the same shape, said again
     capsys.readouterr()
     assert main([*onward, "--tokens", "3", "--restart"]) == 2
     assert "a shape of its own" in sentence(capsys)
