@@ -25,7 +25,12 @@ from .resampler import ExpertParams
 NORMS = ("none", "keys", "both")
 NORM_EPSILON = 1e-5
 PLACES = ("attention", "stream")
-VISION_OUTPUTS = ("states", "projected", "pooled")
+VISION_OUTPUTS = {
+    "states": "hidden states",
+    "projected": "projected vector",
+    "pooled": "pooled vector",
+    "tokens": "last SigLIP states",
+}
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,9 @@ class AdapterParams:
 
     family         name of an MM-DiT family
     vision_width   of the CLIP vision model's hidden states; of its pooled vector where that is what is read
-    vision_layers  of the CLIP vision model; 0 where a pooled vector is read
-    vision_output  "states", or a pooled vector: "projected" (CLIP's image embedding) or "pooled" (before projection)
+    vision_layers  of the CLIP vision model; 0 where a pooled vector or SigLIP's last states are read
+    vision_output  "states"; a pooled vector: "projected" (CLIP's image embedding) or "pooled" (before projection);
+                   "tokens": a SigLIP's last states behind its last norm, which the adapter pools by a head of its own
     levels         hidden states that are fused, from shallow to deep; 0 is the patch embedding
     tokens         reference tokens of one picture
     token_width    their width
@@ -81,6 +87,11 @@ class AdapterParams:
     def block_ids(self) -> tuple[BlockId, ...]:
         """The blocks that have keys and values, in the order of the forward pass."""
         return find_mmdit(self.family).block_ids if self.blocks is None else self.blocks
+
+    @property
+    def reads(self) -> str:
+        """What it reads of a vision model, in words."""
+        return VISION_OUTPUTS[self.vision_output]
 
     @cached_property
     def expert(self) -> ExpertParams:

@@ -60,7 +60,7 @@ def load_adapter(path: Path, *, family: str | None = None) -> Adapter | PooledAd
     Raises BadAdapter for a file that is missing, cut short, a pickle, not finite, no adapter, a U-Net's, of a newer
     format version, or made for another family.
     """
-    tensors, metadata = _read(path)
+    tensors, metadata = read_file(path)
     check_numbers(tensors, path.name)
     adapter = _build(path, tensors, metadata) if metadata.get("format") == FORMAT else read_ancestor(tensors)
     if adapter is None:
@@ -83,11 +83,11 @@ def check_vision(params: AdapterParams, width: int, layers: int) -> None:
     """Nothing, or BadAdapter where the CLIP vision model has another width or depth than the adapter reads.
 
     width   of the hidden states; of the pooled vector where `params.vision_output` names one
-    layers  of the vision model; not looked at where a pooled vector is read
+    layers  of the vision model; looked at only where hidden states are read
     """
     has_depth = params.vision_output == "states"
     if width != params.vision_width or (has_depth and layers != params.vision_layers):
-        of_depth = f" and {params.vision_layers} layers deep" if has_depth else f" ({params.vision_output} vector)"
+        of_depth = f" and {params.vision_layers} layers deep" if has_depth else f" ({params.reads})"
         raise BadAdapter(
             f"the CLIP vision model is {width} wide and {layers} layers deep",
             f"one {params.vision_width} wide{of_depth} was expected by the adapter",
@@ -97,7 +97,7 @@ def check_vision(params: AdapterParams, width: int, layers: int) -> None:
 
 def read_training(path: Path) -> dict[str, Any]:
     """What a file of ours tells of its training; raises BadAdapter."""
-    return dict(json.loads(_read(path)[1].get("training", "{}")))
+    return dict(json.loads(read_file(path)[1].get("training", "{}")))
 
 
 def params_to_json(params: AdapterParams) -> dict[str, Any]:
@@ -141,8 +141,11 @@ def _frozen(adapter: Adapter) -> Adapter:
     return adapter
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """(tensors, metadata) of a safetensors file, mapped rather than copied; nothing in it is ever executed."""
+def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors, metadata) of a safetensors file, mapped rather than copied; nothing in it is ever executed.
+
+    Raises BadAdapter for a file that is missing, cut short or a pickle.
+    """
     expected = "an image prompt adapter (safetensors) was expected"
     try:
         with safe_open(path, "pt") as file:

@@ -7,6 +7,9 @@ XLabs     CLIP ViT-L/14, projected, 768           4 or 16   double, image rows  
 InstantX  SigLIP so400m/14 384, pooled, 1152      128       double, image rows; to the attention output before its
                                                             single, all rows    projection
 
+Hosts load SigLIP without the head that pools, so an InstantX file may hold it under `vision_head.`; then the adapter
+reads the tower's last states and pools them itself.
+
 Text rows of InstantX's single blocks read the reference as trained: there the text scale 0 (DDS) masks them. Text rows
 of double blocks, and of XLabs altogether, never read, so the text scale does nothing for them.
 Source: dynaip.md section 2; key names and shapes as public loaders of these files list them.
@@ -27,6 +30,7 @@ from .decoupled import BlockKV
 from .families import MmditFamily, find_mmdit
 from .fusion import Fused, States
 from .joint import BlockId
+from .pooling_head import HEAD_PREFIX, PoolingHead, head_of
 
 XLABS_KEY = re.compile(r"double_blocks\.(\d+)\.processor\.ip_adapter_double_stream_([kv])_proj\.(weight|bias)")
 XLABS_PROJECT, XLABS_NORM = "ip_adapter_proj_model.proj.", "ip_adapter_proj_model.norm."
@@ -35,11 +39,14 @@ INSTANTX_PROJECT, INSTANTX_NORM = "image_proj.proj.", "image_proj.norm."
 
 
 class PooledAdapter(nn.Module):
-    """An adapter whose reference tokens come from one pooled vector; same surface as `Adapter`."""
+    """An adapter whose reference tokens come from one pooled vector; same surface as `Adapter`.
 
-    def __init__(self, params: AdapterParams) -> None:
+    head  pools a SigLIP's last states, where `params.vision_output` is "tokens"; None where a vector comes
+    """
+
+    def __init__(self, params: AdapterParams, head: PoolingHead | None = None) -> None:
         super().__init__()
-        self.params = params
+        self.params, self.head = params, head
         family = find_mmdit(params.family)
         self.heads = family.heads
         width, out, is_xlabs = params.vision_width, params.tokens * params.token_width, params.place == "stream"
@@ -56,7 +63,8 @@ class PooledAdapter(nn.Module):
     ) -> Fused:
         """Reference tokens [b m c]; raises BadModel for another vector and BadSettings for weights or a bias.
 
-        states  one tensor, [b c]: the pooled vector that `params.vision_output` names
+        states  one tensor: the pooled vector [b c] that `params.vision_output` names, or with a head the last states
+                [b t c] of the vision model
         """
         if any(weights or ()) or any(bias or ()):
             raise BadSettings(
@@ -64,15 +72,20 @@ class PooledAdapter(nn.Module):
                 "granularity belongs to adapters with several levels",
                 "set it to 0, or load a DynaIP adapter",
             )
-        vector = states[0]
-        if len(states) != 1 or vector.ndim != 2 or vector.shape[-1] != self.params.vision_width:
+        rows = self.project(self._vector(states).to(self.norm.weight))
+        return Fused(self.norm(rearrange(rows, "b (m c) -> b m c", m=self.params.tokens)), rows.new_zeros(len(rows), 0))
+
+    def _vector(self, states: States) -> Tensor:
+        """The pooled vector [b c] of what a vision model gave; raises BadModel."""
+        given, axes = states[0], ("pictures",) if self.head is None else ("pictures", "tokens")
+        if len(states) != 1 or given.ndim != len(axes) + 1 or given.shape[-1] != self.params.vision_width:
+            shape = f"[{' '.join(axes)} {self.params.vision_width}]"
             raise BadModel(
-                f"{len(states)} vision outputs came, the first of shape {tuple(vector.shape)}",
-                f"one {self.params.vision_output} vector, [pictures {self.params.vision_width}], was expected",
+                f"{len(states)} vision outputs came, the first of shape {tuple(given.shape)}",
+                f"one {self.params.reads}, {shape}, was expected",
                 "load the vision model that the adapter was made with",
             )
-        rows = self.project(vector.to(self.norm.weight))
-        return Fused(self.norm(rearrange(rows, "b (m c) -> b m c", m=self.params.tokens)), rows.new_zeros(len(rows), 0))
+        return given if self.head is None else self.head(given)
 
     def kv(self, block: BlockId, tokens: Tensor) -> BlockKV:
         """Keys and values of tokens [b m c] in a block; raises BadModel for a block that the adapter lacks."""
@@ -83,7 +96,7 @@ class PooledAdapter(nn.Module):
 def read_ancestor(tensors: Mapping[str, Tensor], family: MmditFamily | None = None) -> PooledAdapter | None:
     """The adapter that a state dict of XLabs or InstantX holds, on its own tensors; None where it is neither.
 
-    tensors  by flat key name; InstantX's two nested dicts joined by dots
+    tensors  by flat key name; InstantX's two nested dicts joined by dots, with a pooling head or without
     family   the family it was made for, FLUX where it is None
 
     Raises BadAdapter where keys are missing or left over, or shapes do not fit the family.
@@ -106,7 +119,8 @@ def _xlabs_params(tensors: Mapping[str, Tensor], family: MmditFamily) -> Adapter
 
 def _instantx_params(tensors: Mapping[str, Tensor], family: MmditFamily) -> AdapterParams:
     ends = f"{INSTANTX_PROJECT}0.", f"{INSTANTX_PROJECT}2."
-    return _params(tensors, family, family.block_ids, *ends, INSTANTX_NORM, "pooled", norm="both", place="attention")
+    output = "tokens" if any(key.startswith(HEAD_PREFIX) for key in tensors) else "pooled"
+    return _params(tensors, family, family.block_ids, *ends, INSTANTX_NORM, output, norm="both", place="attention")
 
 
 def _params(
@@ -151,6 +165,8 @@ def _instantx_names(tensors: Mapping[str, Tensor], family: MmditFamily) -> dict[
             names[key] = f"blocks.{module_name(blocks[int(match[1])])}.image.to_{match[2]}.{match[3]}"
         elif key.startswith((INSTANTX_PROJECT, INSTANTX_NORM)):
             names[key] = key.removeprefix("image_proj.").replace("proj.", "project.", 1)
+        elif key.startswith(HEAD_PREFIX):
+            names[key] = key.replace(HEAD_PREFIX, "head.", 1)
     return names
 
 
@@ -158,13 +174,25 @@ def _build(tensors: Mapping[str, Tensor], params: AdapterParams, names: Mapping[
     unknown = sorted(set(tensors) - set(names))
     if unknown:
         raise _unfit(f"it holds {len(unknown)} unknown keys, as {unknown[0]}")
+    head = _head(tensors, params.vision_width) if params.vision_output == "tokens" else None
     with torch.device("meta"):
-        adapter = PooledAdapter(params)
+        adapter = PooledAdapter(params, head)
     try:
         adapter.load_state_dict({name: tensors[key] for key, name in names.items()}, strict=True, assign=True)
     except RuntimeError as error:
         raise _unfit("keys are missing or have other shapes") from error
     return adapter.eval().requires_grad_(False)
+
+
+def _head(tensors: Mapping[str, Tensor], width: int) -> PoolingHead:
+    """The pooling head that an adapter's file holds; raises BadAdapter where it is of another width or incomplete."""
+    try:
+        head = head_of({key.removeprefix(HEAD_PREFIX): x for key, x in tensors.items() if key.startswith(HEAD_PREFIX)})
+    except ValueError as error:
+        raise _unfit("its pooling head lacks parts or has another form") from error
+    if head.probe.shape[-1] != width:
+        raise _unfit(f"its pooling head is {head.probe.shape[-1]} wide and its projection {width}")
+    return head
 
 
 def _unfit(what: str) -> BadAdapter:

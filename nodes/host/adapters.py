@@ -16,6 +16,7 @@ from ...dci_core.image_prompt.decoupled import SubjectKV
 from ...dci_core.image_prompt.families import MmditFamily
 from ...dci_core.image_prompt.fusion import Fused
 from ...dci_core.image_prompt.joint import BlockId
+from ...dci_core.image_prompt.pooling_head import ADD_HEAD
 from .vision import Sight, sizes_of
 
 
@@ -83,8 +84,9 @@ class HostAdapter:
         streams = sorted({block.stream for block in self.blocks})
         counts = ", ".join(f"{sum(block.stream == each for block in self.blocks)} {each}" for each in streams)
         layers = f"layers {', '.join(map(str, self.levels))} of {params.vision_layers}"
-        reads = layers if self.levels else f"the {params.vision_output} vector"
+        reads = layers if self.levels else f"the {params.reads}"
+        lacks = f"\nlacks SigLIP's pooling head: {ADD_HEAD}" if params.vision_output == "pooled" else ""
         return (
             f'"{self.name}" for {params.family}: {counts} blocks, {params.tokens} tokens of each picture\n'
-            f"reads {reads} of a vision model {params.vision_width} wide"
+            f"reads {reads} of a vision model {params.vision_width} wide{lacks}"
         )

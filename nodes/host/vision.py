@@ -11,8 +11,27 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from ...dci_core.errors import BadModel, BadPicture
+from ...dci_core.image_prompt.pooling_head import ADD_HEAD
 
 ROOM = 0.05  # of a subject's box, left around it on each side
+LOADS_NO_HEAD = "the vision model is a SigLIP, which the host loads without its pooling head"
+ABSENT = {  # what a vision model lacks: what came, what is expected, what to do
+    "pooled": (
+        LOADS_NO_HEAD,
+        "a pooled vector is expected by the adapter",
+        f"put the head into the adapter: {ADD_HEAD}",
+    ),
+    "projected": (
+        LOADS_NO_HEAD,
+        "a projected vector is expected by the adapter",
+        "load the CLIP vision model that the adapter was made with",
+    ),
+    "tokens": (
+        "the vision model is a CLIP",
+        "a SigLIP is expected, whose last states the adapter pools by a head of its own",
+        "load the SigLIP that the head was taken from",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -22,24 +41,22 @@ class Sight:
     states     [b t c] each: the patch embedding, then every layer's output
     pooled     [b c], the class token's last state, normed; None for SigLIP, whose pooling head the host does not load
     projected  [b p], the same projected to the space of texts; None for SigLIP
+    tokens     [b t c], the last layer's output, normed, for a pooling head; None for CLIP, which has none
     """
 
     states: tuple[Tensor, ...]
     pooled: Tensor | None
     projected: Tensor | None
+    tokens: Tensor | None
 
     def outputs(self, kind: str) -> tuple[Tensor, ...]:
-        """What an adapter that reads "states", "pooled" or "projected" is given; raises BadModel."""
+        """What an adapter that reads one of `VISION_OUTPUTS` is given; raises BadModel."""
         if kind == "states":
             return self.states
-        vector = {"pooled": self.pooled, "projected": self.projected}[kind]
-        if vector is None:
-            raise BadModel(
-                "the vision model is a SigLIP, which the host loads without its pooling head",
-                f"a {kind} vector is expected by the adapter",
-                "use an adapter that reads layers of a CLIP vision model",
-            )
-        return (vector,)
+        found = {"pooled": self.pooled, "projected": self.projected, "tokens": self.tokens}[kind]
+        if found is None:
+            raise BadModel(*ABSENT[kind])
+        return (found,)
 
 
 def look(vision: Any, pictures: Tensor) -> Sight:
@@ -54,8 +71,8 @@ def look(vision: Any, pictures: Tensor) -> Sight:
     last, layers, projected, _ = vision.model(pixel_values=pixels, intermediate_output="all")
     first = tower.pre_layrnorm(tower.embeddings(pixels))
     if tower.output_layernorm:
-        return Sight((first, *layers.unbind(1)), None, None)
-    return Sight((first, *layers.unbind(1)), tower.post_layernorm(last[:, 0]), projected)
+        return Sight((first, *layers.unbind(1)), None, None, last)
+    return Sight((first, *layers.unbind(1)), tower.post_layernorm(last[:, 0]), projected, None)
 
 
 def tower_of(vision: Any) -> Any:
@@ -67,11 +84,17 @@ def tower_of(vision: Any) -> Any:
             "a CLIP or SigLIP vision model is expected, since its layers are read",
             "connect the one that the adapter was trained with",
         )
+    if vision.image_size < 1:
+        raise BadModel(
+            "the vision model takes pictures of any shape (SigLIP 2 NaFlex)",
+            "one that takes squares of one size is expected",
+            "connect the one that the adapter was trained with",
+        )
     return tower
 
 
 def sizes_of(vision: Any, kind: str = "states") -> tuple[int, int]:
-    """(width of its "states", "pooled" or "projected" output, number of layers) of a CLIP_VISION; raises BadModel."""
+    """(width of its output of a kind in `VISION_OUTPUTS`, number of layers) of a CLIP_VISION; raises BadModel."""
     tower = tower_of(vision)
     projection = getattr(vision.model.visual_projection, "weight", None)
     own = int(tower.post_layernorm.normalized_shape[0])

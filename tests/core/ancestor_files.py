@@ -1,4 +1,4 @@
-"""State dicts with the exact key names of the public FLUX IP-Adapters, of any size."""
+"""State dicts with the exact key names of the public FLUX IP-Adapters and of SigLIP's pooling head, of any size."""
 
 from __future__ import annotations
 
@@ -41,6 +41,30 @@ def instantx_state(
         for part in ("k", "v")
     }
     return {"image_proj": _draw(project, seed), "ip_adapter": _draw(blocks, seed + 1)}
+
+
+def siglip_head(width: int, inner_width: int, seed: int = 0) -> dict[str, Tensor]:
+    """SigLIP's pooling head by the names behind `vision_model.head.`; 1152 and 4304 wide in so400m."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "probe": (1, 1, width),
+        "attention.in_proj_weight": (3 * width, width),
+        "attention.in_proj_bias": (3 * width,),
+        "attention.out_proj.weight": (width, width),
+        "attention.out_proj.bias": (width,),
+        "layernorm.weight": (width,),
+        "layernorm.bias": (width,),
+        "mlp.fc1.weight": (inner_width, width),
+        "mlp.fc1.bias": (inner_width,),
+        "mlp.fc2.weight": (width, inner_width),
+        "mlp.fc2.bias": (width,),
+    }
+    return _draw(shapes, seed)
+
+
+def siglip_file(head: dict[str, Tensor], prefix: str = "vision_model.") -> dict[str, Tensor]:
+    """Some of a SigLIP vision model's tensors, its pooling head among them."""
+    own = {f"{prefix}post_layernorm.weight": torch.ones(3), "text_model.head.weight": torch.ones(3)}
+    return own | {f"{prefix}head.{key}": x for key, x in head.items()}
 
 
 def flat(state: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:

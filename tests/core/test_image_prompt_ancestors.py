@@ -14,7 +14,7 @@ from torch.nn.functional import gelu, layer_norm, linear
 from dci_core.errors import BadAdapter, BadModel, BadSettings
 from dci_core.image_prompt.adapter_file import check_vision, load_adapter
 from dci_core.image_prompt.ancestors import PooledAdapter, read_ancestor
-from dci_core.image_prompt.convert import convert_bin
+from dci_core.image_prompt.convert import convert_adapter
 from dci_core.image_prompt.decoupled import image_prompt_rule
 from dci_core.image_prompt.families import FAMILIES
 from dci_core.image_prompt.joint import BlockId
@@ -156,7 +156,7 @@ def test_keys_of_neither_are_nobodys() -> None:
 @pytest.mark.parametrize("state", [XLABS, instantx_state(SMALL, VISION, TOKENS, WIDTH)], ids=["flat", "nested"])
 def test_a_converted_bin_holds_the_same_numbers(tmp_path: Path, state: dict[str, object]) -> None:
     torch.save(state, tmp_path / "ip-adapter.bin")
-    params = convert_bin(tmp_path / "ip-adapter.bin", tmp_path / "out.safetensors", SMALL)
+    params = convert_adapter(tmp_path / "ip-adapter.bin", tmp_path / "out.safetensors", SMALL)
     back, expected = load_file(tmp_path / "out.safetensors"), XLABS if state is XLABS else INSTANTX
     assert back.keys() == expected.keys()
     assert all(torch.equal(back[key], expected[key]) for key in back)
@@ -180,7 +180,7 @@ class Stranger:
 def test_a_bin_that_holds_something_else_is_refused(tmp_path: Path, content: object, message: str) -> None:
     torch.save(content, tmp_path / "ip-adapter.bin")
     with pytest.raises(BadAdapter, match=message):
-        convert_bin(tmp_path / "ip-adapter.bin", tmp_path / "out.safetensors", SMALL)
+        convert_adapter(tmp_path / "ip-adapter.bin", tmp_path / "out.safetensors", SMALL)
     assert not (tmp_path / "out.safetensors").exists()
 
 
@@ -188,7 +188,7 @@ def test_a_missing_or_damaged_bin_is_refused(tmp_path: Path) -> None:
     (tmp_path / "damaged.bin").write_bytes(b"PK\x03\x04 no zip")
     for name, message in (("none.bin", "could not be read"), ("damaged.bin", "damaged")):
         with pytest.raises(BadAdapter, match=message):
-            convert_bin(tmp_path / name, tmp_path / "out.safetensors", SMALL)
+            convert_adapter(tmp_path / name, tmp_path / "out.safetensors", SMALL)
 
 
 def test_the_program_converts_and_the_loader_reads_it(
