@@ -21,7 +21,8 @@ class DynaIPLoadAdapter(io.ComfyNode):
             node_id="DynaIPLoadAdapter",
             display_name="Load DynaIP Adapter",
             description="Loads an image prompt adapter from models/dynaip: one trained with this pack, or an XLabs or "
-            "InstantX FLUX IP-Adapter as safetensors. No DynaIP weights are public.",
+            "InstantX FLUX IP-Adapter as safetensors (InstantX: with SigLIP's pooling head, see the help). No DynaIP "
+            "weights are public.",
             search_aliases=["ip-adapter", "ipadapter", "image prompt"],
             inputs=[
                 widget(
