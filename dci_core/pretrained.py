@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,22 @@ from .errors import BadModel
 AGAIN = "download the whole model again"
 
 
-def transformers(for_what: str) -> Any:
-    """The library, imported where it is first needed; raises BadModel where it is missing."""
+def library(name: str, for_what: str) -> Any:
+    """transformers or diffusers, imported where it is first needed; raises BadModel where it is missing."""
     try:
-        import transformers as library
+        return import_module(name)
     except ImportError as error:
         raise BadModel(
-            "the Python package transformers is not installed",
+            f"the Python package {name} is not installed",
             f"{for_what} need it",
-            "install it with `pip install transformers`",
+            f"install it with `pip install {name}`",
         ) from error
-    return library
 
 
-def load_whole(library: Any, kind: str, folder: Path, do: str = AGAIN, **options: Any) -> Any:
+def load_whole(source: Any, kind: str, folder: Path, do: str = AGAIN, **options: Any) -> Any:
     """A model of one of the library's classes with every weight from the folder's safetensors; raises BadModel."""
-    with quiet(library), readable(folder, f"the weights of a {kind} are expected", do):
-        model, report = getattr(library, kind).from_pretrained(
+    with quiet(source), readable(folder, f"the weights of a {kind} are expected", do):
+        model, report = getattr(source, kind).from_pretrained(
             str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, **options
         )
     if report["missing_keys"]:
@@ -60,9 +60,9 @@ def first_line(error: Exception) -> str:
 
 
 @contextmanager
-def quiet(library: Any) -> Iterator[None]:
+def quiet(source: Any) -> Iterator[None]:
     """The own bars and reports of transformers or diffusers stay silent while this lasts."""
-    tell = library.utils.logging
+    tell = source.utils.logging
     level, had_bar = tell.get_verbosity(), tell.is_progress_bar_enabled()
     tell.set_verbosity_error()
     tell.disable_progress_bar()

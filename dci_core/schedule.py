@@ -128,3 +128,11 @@ def open_steps(sigmas: Sequence[float], threshold: float) -> list[int]:
 def shifted(t: Tensor, shift: float) -> Tensor:
     """Times moved towards noise (1): shift t / (1 + (shift - 1) t). Source: Esser et al. 2024 (arXiv 2403.03206)."""
     return shift * t / (1 + (shift - 1) * t)
+
+
+def logit_normal(uniform: Tensor, shift: float) -> Tensor:
+    """Times of a rectified flow to train at, from uniform numbers in 0..1: the sigmoid of a normal number, shifted.
+
+    Source: Esser et al. 2024 (arXiv 2403.03206).
+    """
+    return shifted(torch.special.ndtri(uniform.clamp(1e-4, 1 - 1e-4)).sigmoid(), shift)

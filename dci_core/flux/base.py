@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from ..image_prompt.clip_pixels import clip_pixels
 from ..image_prompt.joint import JointRule
 from ..model import Text
-from ..schedule import shifted
+from ..schedule import logit_normal, shifted
 from .blocks import Hook
+from .layers import FluxParams
 from .transformer import MMDiT
 
 FEW_TOKENS, MANY_TOKENS = 256, 4096  # image tokens between which the shift of the times grows: 256 and 1024 px
@@ -31,6 +32,11 @@ SAMPLE = 256  # numbers of each tensor that the fingerprint reads
 def log_shift(tokens: int) -> float:
     """Logarithm of the shift of the times towards noise, for pictures of so many image tokens."""
     return FEW_SHIFT + (MANY_SHIFT - FEW_SHIFT) * (tokens - FEW_TOKENS) / (MANY_TOKENS - FEW_TOKENS)
+
+
+def pixels_per_token(codec: Any) -> int:
+    """A side, of pictures that this codec (diffusers' AutoencoderKL) turns into latents."""
+    return FluxParams.patch * int(2 ** (len(codec.config.block_out_channels) - 1))
 
 
 @dataclass(frozen=True)
@@ -119,17 +125,12 @@ class FluxBase:
     @property
     def shift(self) -> float:
         """Of the times towards noise, at this size."""
-        side = self.size // self.pixels_per_token
+        side = self.size // pixels_per_token(self.codec)
         return math.exp(log_shift(side * side))
-
-    @property
-    def pixels_per_token(self) -> int:
-        """A side."""
-        return self.transformer.params.patch * 2 ** (len(self.codec.config.block_out_channels) - 1)
 
     def times(self, uniform: Tensor) -> Tensor:
         """The sigmoid of a normal number, shifted towards noise as sampling at this size is."""
-        return shifted(torch.special.ndtri(uniform.clamp(1e-4, 1 - 1e-4)).sigmoid(), self.shift)
+        return logit_normal(uniform, self.shift)
 
     def schedule(self, num_steps: int) -> Tensor:
         """Falling times from 1 to 0."""
@@ -138,9 +139,8 @@ class FluxBase:
     def velocity(self, x: Tensor, t: Tensor, text: Text, rule: JointRule | None = None) -> Tensor:
         """noise - x0 at x [b c h w] and t [b]."""
         assert text.pooled is not None
-        params, kind = self.transformer.params, self.transformer.img_in.weight.dtype
-        grid = x.shape[2] // params.patch, x.shape[3] // params.patch
-        hook = None if rule is None else Hook(rule, grid, torch.ones(len(x)))
+        kind = self.transformer.img_in.weight.dtype
+        hook = None if rule is None else Hook(rule, torch.ones(len(x)))
         guidance = torch.full((len(x),), self.guidance, device=x.device)
         with torch.autocast(x.device.type, enabled=False):
             hidden, pooled = text.hidden.to(kind), text.pooled.to(kind)

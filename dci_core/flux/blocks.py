@@ -15,8 +15,6 @@ from ..image_prompt.joint import BlockId, JointCall, JointRule
 from ..image_prompt.rows import TokenRows
 from .layers import FluxParams, Modulation, QkNorm, attend, modulated, split_heads
 
-PLACES = ("attention", "stream")  # where a rule may add
-
 
 @dataclass(frozen=True)
 class Hook:
@@ -27,13 +25,12 @@ class Hook:
     """
 
     rule: JointRule
-    grid: tuple[int, int]
     reads: Tensor
     place: str = "attention"
 
-    def asks(self, q: Tensor, rows: TokenRows, block: BlockId) -> Tensor | None:
+    def asks(self, q: Tensor, rows: TokenRows, block: BlockId, grid: tuple[int, int]) -> Tensor | None:
         """What the rule adds, [b n (heads d)], for queries q [b n heads d]."""
-        return self.rule(JointCall(q.transpose(1, 2), rows, block, self.grid, self.reads))
+        return self.rule(JointCall(q.transpose(1, 2), rows, block, grid, self.reads))
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,7 @@ class Condition:
     vector: Tensor
     turns: Tensor
     rows: TokenRows
+    grid: tuple[int, int]
     mask: Tensor | None = None
     hook: Hook | None = None
 
@@ -66,8 +64,9 @@ class Attended(nn.Module):
             return out, None
         q = qk[:, :, 0]
         if at.hook.place == "stream":
-            return out, at.hook.asks(q[:, at.rows.image], TokenRows.image_only(at.rows.image_count), self.block)
-        added = at.hook.asks(q, at.rows, self.block)
+            rows = TokenRows.image_only(at.rows.image_count)
+            return out, at.hook.asks(q[:, at.rows.image], rows, self.block, at.grid)
+        added = at.hook.asks(q, at.rows, self.block, at.grid)
         return (out if added is None else out + added), None
 
 

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from ..errors import BadModel, BadSettings
 from ..image_prompt.families import find_mmdit
-from ..pretrained import load_whole, quiet, readable, transformers
-from .base import FluxBase, FluxText
+from ..pretrained import library, load_whole, quiet, readable
+from .base import FluxBase, FluxText, pixels_per_token
 from .layers import FluxParams
 from .transformer import MMDiT
 
 TRANSFORMER = "flux1-*.safetensors"
-TRAINING = "trainings on FLUX.1"  # what needs the libraries, for their errors
 PREFIX = "model.diffusion_model."  # of a checkpoint that holds other parts too
-LAYOUT = f"{TRANSFORMER} and the folders vae, text_encoder, text_encoder_2, tokenizer and tokenizer_2"
+PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+LAYOUT = f"{TRANSFORMER} and the folders {', '.join(PARTS)}"
 FOLDER_DO = "name a copy of their repository with --weights"
 VISION_DO = "name a folder of openai/clip-vit-large-patch14 with --vision"
 
@@ -47,21 +47,23 @@ def open_flux(
 
     Raises BadModel for a folder that does not hold it, BadSettings for a size that is no multiple of 16.
     """
-    words, codecs = transformers(TRAINING), _diffusers()
-    transformer = read_transformer(_transformer_file(folder), device, dtype)
-    _check_sizes(transformer.params)
-    kinds = {"text_encoder": "CLIPTextModel", "text_encoder_2": "T5EncoderModel"}
-    clip, t5 = (load_whole(words, kind, _there(folder / name), FOLDER_DO) for name, kind in kinds.items())
-    clip_tokens, t5_tokens = (_tokenizer(words, _there(folder / name)) for name in ("tokenizer", "tokenizer_2"))
-    codec = load_whole(codecs, "AutoencoderKL", _there(folder / "vae"), FOLDER_DO).to(device)
-    tower = load_whole(words, "CLIPVisionModel", _there(vision, VISION_DO), VISION_DO).to(device, dtype)
-    text = FluxText(clip.to(device, dtype), t5.to(device, dtype), clip_tokens, t5_tokens, text_rows)
-    base = FluxBase(transformer, codec, text, tower, size, guidance)
-    if size < 1 or size % base.pixels_per_token:
+    words, codecs = (library(name, "trainings on FLUX.1") for name in ("transformers", "diffusers"))
+    file, seen = _transformer_file(folder), _there(vision, VISION_DO)
+    for name in PARTS:
+        _there(folder / name)
+    codec = load_whole(codecs, "AutoencoderKL", folder / "vae", FOLDER_DO).to(device)
+    if size < 1 or size % pixels_per_token(codec):
         raise BadSettings(
-            f"the size is {size}", f"a multiple of {base.pixels_per_token} pixels was expected", "use 512, or 1024"
+            f"the size is {size}", f"a multiple of {pixels_per_token(codec)} pixels was expected", "use 512, or 1024"
         )
-    return base
+    tower = load_whole(words, "CLIPVisionModel", seen, VISION_DO).to(device, dtype)
+    clip_tokens, t5_tokens = (_tokenizer(words, folder / name) for name in ("tokenizer", "tokenizer_2"))
+    kinds = {"text_encoder": "CLIPTextModel", "text_encoder_2": "T5EncoderModel"}
+    clip, t5 = (load_whole(words, kind, folder / name, FOLDER_DO).to(device, dtype) for name, kind in kinds.items())
+    transformer = read_transformer(file, device, dtype)
+    _check_sizes(transformer.params)
+    text = FluxText(clip, t5, clip_tokens, t5_tokens, text_rows)
+    return FluxBase(transformer, codec, text, tower, size, guidance)
 
 
 def read_transformer(path: Path, device: torch.device, dtype: torch.dtype) -> MMDiT:
@@ -133,20 +135,9 @@ def _there(folder: Path, do: str = FOLDER_DO) -> Path:
     return folder
 
 
-def _tokenizer(library: Any, folder: Path) -> Any:
-    with quiet(library), readable(folder, "a tokenizer's files are expected", FOLDER_DO):
-        return library.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-
-
-def _diffusers() -> Any:
-    """The library, imported where it is first needed; raises BadModel where it is missing."""
-    try:
-        import diffusers
-    except ImportError as error:
-        raise BadModel(
-            f"{error.name} is not installed", f"{TRAINING} need it", 'run `pip install -e ".[flux]"`'
-        ) from error
-    return diffusers
+def _tokenizer(source: Any, folder: Path) -> Any:
+    with quiet(source), readable(folder, "a tokenizer's files are expected", FOLDER_DO):
+        return source.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
 
 
 def _unfit(path: Path, what: str) -> BadModel:

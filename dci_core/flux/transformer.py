@@ -59,7 +59,7 @@ class MMDiT(nn.Module):
         if self.guidance_in is not None and guidance is not None:
             joined = joined + self.guidance_in(timestep_embedding(guidance).to(x))
         keys = None if mask is None else torch.cat((mask, mask.new_ones(len(mask), rows.image_count)), dim=1)
-        at = Condition(joined, rotary(row_ids(rows.text_count, grid).to(x.device), self.params), rows, keys, hook)
+        at = Condition(joined, rotary(row_ids(rows.text_count, grid).to(x.device), self.params), rows, grid, keys, hook)
         for double in self.double_blocks:
             image, text = self._run(double, image, text, at)
         both = torch.cat((text, image), dim=1)

@@ -19,12 +19,11 @@ from ..errors import BadAdapter, BadModel
 from .decoupled import BlockKV, KeyValue
 from .families import find_mmdit
 from .fusion import Fused, Fusion, States
-from .joint import BlockId
+from .joint import PLACES, BlockId
 from .resampler import ExpertParams
 
 NORMS = ("none", "keys", "both")
 NORM_EPSILON = 1e-5
-PLACES = ("attention", "stream")
 VISION_OUTPUTS = {
     "states": "hidden states",
     "projected": "projected vector",

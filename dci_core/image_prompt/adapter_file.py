@@ -17,6 +17,7 @@ from ..files import check_finite, stream_tensors
 from ..version import VERSION
 from .adapter import Adapter, AdapterParams
 from .ancestors import PooledAdapter, read_ancestor
+from .families import find_mmdit
 from .joint import BlockId
 
 FORMAT = "ico-dci image prompt adapter"
@@ -109,7 +110,8 @@ def params_from_json(about: Mapping[str, Any]) -> AdapterParams:
     """The parameters that `params_to_json` wrote; other entries are left alone."""
     known = {field.name: about[field.name] for field in dataclasses.fields(AdapterParams)}
     split = (name.split(".") for name in known["blocks"])
-    known["blocks"] = tuple(BlockId(stream, int(index)) for stream, index in split)
+    blocks = tuple(BlockId(stream, int(index)) for stream, index in split)
+    known["blocks"] = None if blocks == find_mmdit(known["family"]).block_ids else blocks
     known["levels"] = tuple(known["levels"])
     return AdapterParams(**known)
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from .rows import TokenRows
 
+PLACES = ("attention", "stream")  # where a rule may add: before the block's projection, or behind the block
+
 
 @dataclass(frozen=True, order=True)
 class BlockId:

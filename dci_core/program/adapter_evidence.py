@@ -48,7 +48,7 @@ def adapter_evidence(options: Namespace, console: Console) -> int:
     """Does what is left of the study and writes its tables, plots, report and summary."""
     size = size_from(options)
     workers, device = choose_workers(options.workers), choose_device()
-    files = {"main": options.adapter or options.weights / f"{SHIPPED}.safetensors"}
+    files = {"main": main_adapter(options)}
     if options.last_layer is not None:
         files["last_layer"] = options.last_layer
     check_weights(options.weights)
@@ -72,12 +72,16 @@ def publish(plan: Plan, store: Store, options: Namespace, seconds: float, consol
     from ..tiny.adapter_evidence.plots import draw_plots  # matplotlib takes its time to load
     from ..tiny.adapter_evidence.report import write_report
 
-    trained = read_training(options.adapter or options.weights / f"{SHIPPED}.safetensors")
-    own = float(trained.get("same_picture", 0.0))
+    own = float(read_training(main_adapter(options)).get("same_picture", 0.0))
     summary = summarise(plan, store.results, hash_files(options.weights, PARTS), own)
     write_tables(plan, store.results, store.folder)
     report = write_report(summary, draw_plots(summary, store.folder))
     return write_study(summary, report, store.folder, seconds, console)
+
+
+def main_adapter(options: Namespace) -> Path:
+    """The file of the adapter on trial: the one that was named, or the shipped one."""
+    return options.adapter or options.weights / f"{SHIPPED}.safetensors"
 
 
 def size_from(options: Namespace) -> protocol.Size:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from argparse import Namespace
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import BadAdapter, BadSettings, PackError
@@ -128,7 +127,7 @@ def read_start(path: Path, asked: AdapterParams, base: FlowBase) -> Adapter:
         raise BadAdapter(
             f'"{path.name}" reads one pooled vector', "an adapter of this program was expected", "begin anew"
         )
-    if asked not in (replace(adapter.params, blocks=None), usual_params(base)):
+    if asked not in (adapter.params, usual_params(base)):
         raise BadSettings(
             f'"{path.name}" has a shape of its own and the options ask for another one',
             "one of the two was expected",

@@ -20,7 +20,7 @@ from ..tiny.model import WEIGHTS
 
 TINY, FLUX = "tiny", "flux"
 SIZES = ("tokens", "token_width", "expert_depth", "expert_width", "expert_heads", "router_width")
-OF_FLUX = ("size", "guidance", "text_rows")
+OF_FLUX = ("vision", "size", "guidance", "text_rows")
 
 
 def add_base(parser: argparse.ArgumentParser) -> None:
@@ -44,21 +44,21 @@ def open_base(options: Namespace, device: torch.device, *, bf16: bool) -> FlowBa
     """The base that the options name, on that device; raises BadModel, BadSettings."""
     given = {name: getattr(options, name) for name in OF_FLUX if getattr(options, name) is not None}
     if options.base == FLUX:
-        return open_large(options.weights, options.vision, device, torch.bfloat16 if bf16 else torch.float32, given)
+        return open_large(options.weights, device, torch.bfloat16 if bf16 else torch.float32, **given)
     if options.base != TINY:
         raise BadModel(
             f'the base is "{options.base}"',
             f"{TINY} or {FLUX} was expected",
             "for another model write a FlowBase (dci_core/image_prompt/training/base.py) and call train_adapter",
         )
-    if given or options.vision is not None:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in (*given, *(["vision"] if options.vision else [])))
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise BadSettings(f"{names} came", f"the base {TINY} has no such choice", f"leave it out, or use --base {FLUX}")
     return open_tiny(options.weights or WEIGHTS, device)
 
 
 def open_large(
-    weights: Path | None, vision: Path | None, device: torch.device, dtype: torch.dtype, given: dict[str, Any]
+    weights: Path | None, device: torch.device, dtype: torch.dtype, vision: Path | None = None, **numbers: Any
 ) -> FlowBase:
     """FLUX.1 from the user's folders; raises BadModel, BadSettings."""
     from ..flux.folder import open_flux  # its libraries take their time to load
@@ -69,9 +69,9 @@ def open_large(
             "--weights (Black Forest Labs' repository) and --vision (a CLIP model) were expected",
             "name both",
         )
-    if any(not value > 0 for value in given.values()):
-        raise BadSettings(f"the base's numbers are {given}", "numbers above 0 were expected", "change them")
-    return open_flux(weights, vision, device, dtype, **given)
+    if any(not value > 0 for value in numbers.values()):
+        raise BadSettings(f"the base's numbers are {numbers}", "numbers above 0 were expected", "change them")
+    return open_flux(weights, vision, device, dtype, **numbers)
 
 
 def open_tiny(weights: Path, device: torch.device) -> FlowBase:

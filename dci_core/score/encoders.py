@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..errors import BadModel, PromptTooLong
-from ..pretrained import first_line, load_whole, quiet, readable, transformers
+from ..pretrained import first_line, library, load_whole, quiet, readable
 from .folders import CLIP, DINO, Kind, class_name
 
-SCORES = "scores"  # what needs the library, for its error
+NEEDED = "transformers", "scores"  # the library, and what needs it
 BATCH = 16  # pictures or texts in one pass
 Item = TypeVar("Item")
 Tick = Callable[[int], object]  # told how many more are done; may raise to stop
@@ -91,21 +91,21 @@ def load_model(folder: Path, kind: Kind) -> Any:
     """The folder's model with every weight from its safetensors; raises BadModel."""
     name = class_name(folder, kind)
     options: dict[str, Any] = {"add_pooling_layer": False} if name == "ViTModel" else {}  # DINO has none
-    return load_whole(transformers(SCORES), name, folder, **options).float()
+    return load_whole(library(*NEEDED), name, folder, **options).float()
 
 
 def load_processor(folder: Path) -> Any:
     """What cuts, scales and normalises pictures for the folder's model; by Pillow, so that every machine agrees."""
-    is_new = int(transformers(SCORES).__version__.partition(".")[0]) >= 5
+    is_new = int(library(*NEEDED).__version__.partition(".")[0]) >= 5
     by_pillow: dict[str, Any] = {"backend": "pil"} if is_new else {"use_fast": False}
     return load_part(folder, "AutoImageProcessor", "its preprocessor_config.json is expected beside it", **by_pillow)
 
 
 def load_part(folder: Path, loader: str, expected: str, **options: Any) -> Any:
     """What one of transformers' loaders makes of the folder, code in it never run; raises BadModel."""
-    library = transformers(SCORES)
-    with quiet(library), readable(folder, expected):
-        load = getattr(library, loader).from_pretrained
+    source = library(*NEEDED)
+    with quiet(source), readable(folder, expected):
+        load = getattr(source, loader).from_pretrained
         return load(str(folder), local_files_only=True, trust_remote_code=False, **options)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..image_prompt.joint import JointRule
 from ..model import Text
-from ..schedule import shifted
+from ..schedule import logit_normal
 from .flow.model import FlowWorld
 from .flow.sampling import FlowSettings, flow_times
 from .training.mmdit import SHIFT
@@ -62,7 +62,7 @@ class TinyFlowBase:
 
     def times(self, uniform: Tensor) -> Tensor:
         """As the base itself was trained: the sigmoid of a normal number, shifted towards noise."""
-        return shifted(torch.special.ndtri(uniform.clamp(1e-4, 1 - 1e-4)).sigmoid(), SHIFT)
+        return logit_normal(uniform, SHIFT)
 
     def schedule(self, num_steps: int) -> Tensor:
         """Falling times from 1 to 0, as the base is sampled."""

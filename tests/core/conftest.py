@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +44,13 @@ def concept(weights: Path, images: Path, tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("concept") / "concept.safetensors"
     assert main(train_words(weights, images, path)) == 0
     return path
+
+
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """accelerate keeps one state for the whole process."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

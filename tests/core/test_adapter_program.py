@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -30,6 +29,8 @@ from dci_core.tiny.pairs import TinyPairs
 
 from .program_calls import sentence
 
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+
 SMALL = ["--token-width", "16", "--expert-width", "16", "--expert-heads", "2", "--tokens", "2", "--router-width", "8"]
 
 
@@ -51,16 +52,6 @@ def short_sheets(monkeypatch: pytest.MonkeyPatch) -> None:
     """One row, two steps."""
     monkeypatch.setattr(adapter_course, "SHEET_ROWS", 1)
     monkeypatch.setattr(sheet, "NUM_STEPS", 2)
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate() -> Iterator[None]:
-    """accelerate keeps one state for the whole process."""
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def words(flow: Path, out: Path, *more: str, data: str = "tiny-world") -> list[str]:

@@ -38,9 +38,9 @@ def plain(text: Text) -> Tensor:
 
 def condition(rule: JointRule | None = None, place: str = "attention", mask: Tensor | None = None) -> Condition:
     """What a block gets, for five text rows and four image rows."""
-    hook = None if rule is None else Hook(rule, GRID, torch.ones(2), place)
+    hook = None if rule is None else Hook(rule, torch.ones(2), place)
     vector = torch.randn(2, PARAMS.width, generator=torch.Generator().manual_seed(3))
-    return Condition(vector, rotary(row_ids(5, GRID), PARAMS), ROWS, mask, hook)
+    return Condition(vector, rotary(row_ids(5, GRID), PARAMS), ROWS, GRID, mask, hook)
 
 
 def nothing(call: JointCall) -> Tensor | None:

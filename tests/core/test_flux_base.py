@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dci_core.flux.base import FluxBase, log_shift
+from dci_core.errors import BadModel
+from dci_core.flux.base import FluxBase, log_shift, pixels_per_token
 from dci_core.flux.folder import open_flux, read_transformer, sizes_of
 from dci_core.flux.layers import FluxParams
 from dci_core.flux.transformer import MMDiT
@@ -28,6 +29,8 @@ from dci_core.program.main import main
 from .program_calls import sentence
 from .thin_flux import PARAMS, SIDE, SMALL, THIN, WORDS, write_thin_flux
 
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+
 CPU = torch.device("cpu")
 PROMPTS = ["a red fish in the snow", "a cat"]
 
@@ -41,15 +44,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def thin(monkeypatch: pytest.MonkeyPatch) -> None:
     """The family of FLUX.1 in small, for this test alone."""
     monkeypatch.setitem(FAMILIES, "flux", THIN)  # type: ignore[arg-type]
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate() -> Iterator[None]:
-    """accelerate keeps one state for the whole process."""
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
 
 
 def opened(folders: tuple[Path, Path], dtype: torch.dtype = torch.float32, **choices: float) -> FluxBase:
@@ -73,7 +67,7 @@ def test_sizes_follow_from_the_names_and_shapes_of_the_published_file() -> None:
 def test_parts_are_frozen_and_say_what_they_are(folders: tuple[Path, Path]) -> None:
     base = opened(folders)
     assert (base.family, base.size, base.cfg, base.vision) == ("flux", SIDE, 1.0, (16, 3))
-    assert base.pixels_per_token == 4
+    assert pixels_per_token(base.codec) == 4
     for part in (base.transformer, base.codec, base.text.clip, base.text.t5, base.tower):
         assert not any(p.requires_grad for p in part.parameters()) and not part.training
     assert base.fingerprint() == opened(folders).fingerprint()
@@ -257,6 +251,15 @@ def test_folders_of_something_else_get_one_sentence(
     assert '"vae" cannot be loaded' in said(copy)
     shutil.rmtree(copy / "text_encoder_2")
     assert 'there is no folder "text_encoder_2"' in said(copy)
+
+
+@pytest.mark.parametrize("name", ["diffusers", "transformers"])
+def test_a_missing_library_gets_one_sentence(
+    name: str, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(BadModel, match=f"{name} is not installed; trainings on FLUX.1 need it; install it with"):
+        opened(folders)
 
 
 def test_a_checkpoints_prefix_is_understood(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ...errors import BadModel, BadSettings
-from ...flux.blocks import PLACES, Hook
+from ...flux.blocks import Hook
 from ...flux.layers import FluxParams
 from ...flux.transformer import MMDiT
-from ...image_prompt.joint import BlockId, JointRule
+from ...image_prompt.joint import PLACES, BlockId, JointRule
 from ...model import Text
 from ..codec import LATENT_CHANNELS, Codec
 from ..model import WEIGHTS, load_part
@@ -88,11 +88,7 @@ class FlowModel:
             raise BadModel("the text has no pooled vector", "the tiny flow model needs one", "use its own encode")
         if place not in PLACES:
             raise BadSettings(f"the place is {place!r}", f"one of {', '.join(PLACES)} is expected", "choose one")
-        hook = None
-        if rule is not None:
-            patch = self.mmdit.params.patch
-            grid = (x.shape[2] // patch, x.shape[3] // patch)
-            hook = Hook(rule, grid, torch.ones(len(x)) if reads is None else reads, place)
+        hook = None if rule is None else Hook(rule, torch.ones(len(x)) if reads is None else reads, place)
         return self.mmdit(x, t, text.hidden, text.pooled, hook)
 
 

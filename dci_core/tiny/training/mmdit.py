@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...flux.transformer import MMDiT, start_as_identity
-from ...schedule import shifted
+from ...schedule import logit_normal
 from ..flow.model import SLOTS, TINY_FLOW
 from ..text import TextEncoder, TextParams
 from ..tokenizer import load_tokenizer
@@ -36,7 +36,7 @@ SHIFT = 1.5  # of the drawn times towards noise
 def times(count: int, generator: torch.Generator) -> Tensor:
     """[count] in 0..1: the sigmoid of a normal number, shifted towards noise; one from each count-th of the odds."""
     even = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
-    return shifted(torch.special.ndtri(even.clamp(1e-4, 1 - 1e-4)).sigmoid(), SHIFT)
+    return logit_normal(even, SHIFT)
 
 
 def muon_for_blocks(model: nn.Module, stage: Stage) -> Optimiser:

@@ -64,11 +64,8 @@ def host_steps(model: Any, text: Any, shape: tuple[int, ...]) -> Look:
 
 def core_estimate(core: Any, rule: Any, x: Tensor, sigma: Tensor, text: Any) -> Tensor:
     """The clean estimate by the core's transformer, every row reading."""
-    (rows, more), patch = text[0], core.params.patch
-    hook = None
-    if rule is not None:
-        grid = (x.shape[2] // patch, x.shape[3] // patch)
-        hook = PACK["dci_core.flux.blocks"].Hook(rule, grid, torch.ones(len(x)))
+    rows, more = text[0]
+    hook = None if rule is None else PACK["dci_core.flux.blocks"].Hook(rule, torch.ones(len(x)))
     guidance = torch.full((len(x),), more.get("guidance", GUIDANCE))
     velocity = core(x, sigma, rows, more["pooled_output"], hook, guidance=guidance)
     return x - sigma[:, None, None, None] * velocity
