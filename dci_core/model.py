@@ -8,8 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from .attention import AttentionRule
-from .layers import LayerId
+from .attention.cross import AttentionRule
+from .attention.layers import LayerId
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..dci_core.concept_file import load_concept, save_concept
-from ..dci_core.exports import export_embedding, export_lora
+from ..dci_core.concept.exports import export_embedding, export_lora
+from ..dci_core.concept.file import load_concept, save_concept
 from . import sockets
 from .fields import schema, text, widget
 from .host import folders
-from .host.concepts import with_concept
+from .host.concept.apply import with_concept
 
 
 class ICOLoadConcept(io.ComfyNode):

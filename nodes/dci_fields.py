@@ -6,12 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..dci_core.branches import GAINS, GUIDANCE, DciSettings
+from ..dci_core.dci.branches import GAINS, GUIDANCE, DciSettings
 from . import sockets
 from .fields import widget
-from .host.branching import with_dci
-from .host.families import family_of
-from .host.plan import HINTS, DbimLayers, DciPatch
+from .host.dci.branching import with_dci
+from .host.dci.plan import HINTS, DbimLayers, DciPatch
+from .host.families.unet import family_of
 
 DEFAULTS = DciSettings()
 

@@ -8,8 +8,8 @@ from comfy_api.latest import io
 
 from . import sockets
 from .fields import schema, text, widget
-from .host import adapter_files, adapter_loading
-from .host.applying import EVERYWHERE, PLACES, Pictures, Reading, apply_subject
+from .host.dynaip import adapter_files, adapter_loading
+from .host.dynaip.applying import EVERYWHERE, PLACES, Pictures, Reading, apply_subject
 from .maps import draw_readings
 
 

@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..dci_core.image_prompt.joint import BlockId
-from ..dci_core.layer_names import in_order
-from ..dci_core.layers import LayerId
+from ..dci_core.attention.joint import BlockId
+from ..dci_core.attention.layers import LayerId
+from ..dci_core.families.weight_names import in_order
 
 LABEL_PX = 64
 Row = TypeVar("Row")

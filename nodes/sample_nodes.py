@@ -6,12 +6,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..dci_core.layers import PRESETS, LayerMask
+from ..dci_core.attention.layers import PRESETS, LayerMask
 from . import sockets
 from .dci_fields import dci_inputs, patched, sharing_inputs
 from .fields import schema, text, widget
-from .host import pairs, sampling
-from .host.plan import DbimLayers
+from .host import sampling
+from .host.dci import pairs
+from .host.dci.plan import DbimLayers
 
 CUSTOM = "custom"
 

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from PIL import Image
 
 from ..dci_core.errors import BadSettings
-from ..dci_core.pictures import as_rgb
+from ..dci_core.pictures.reference import as_rgb
 from ..dci_core.score.folders import CLIP, DINO
 from ..dci_core.score.frontier import frontier
 from ..dci_core.score.prompts import by_line, plain_prompts

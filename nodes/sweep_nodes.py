@@ -11,8 +11,8 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..dci_core.sweep import Sweep, read_sweep
-from ..dci_core.sweep_sheet import draw_sweep
+from ..dci_core.dci.sweep import Sweep, read_sweep
+from ..dci_core.pictures.sweep_sheet import draw_sweep
 from .dci_fields import patched, sharing_inputs
 from .fields import schema, text, widget
 from .host import sampling

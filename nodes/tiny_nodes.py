@@ -6,8 +6,8 @@ from comfy_api.latest import io
 
 from ..dci_core.tiny.world.concepts import CONCEPTS
 from .fields import schema, widget
-from .host.tiny import example_pictures, load_world
-from .host.tiny_flow import load_flow
+from .host.tiny.flow import load_flow
+from .host.tiny.unet import example_pictures, load_world
 
 UNET, FLOW = "unet", "flow"
 

@@ -8,11 +8,11 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..dci_core.ico_settings import CHOICES, IcoSettings
+from ..dci_core.ico.settings import CHOICES, IcoSettings
 from . import sockets
 from .fields import schema, text, widget
-from .host.concepts import with_concept
-from .host.training import Lesson, train_concept
+from .host.concept.apply import with_concept
+from .host.ico.training import Lesson, train_concept
 from .maps import draw_losses
 
 DEFAULTS = IcoSettings()

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..image_prompt.clip_pixels import clip_pixels
-from ..image_prompt.joint import JointRule
+from ..attention.joint import JointRule
+from ..dynaip.clip_pixels import clip_pixels
 from ..model import Text
-from ..schedule import logit_normal, shifted
+from ..noise.schedule import logit_normal, shifted
 from .blocks import Hook
 from .layers import FluxParams
 from .transformer import MMDiT

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from ..image_prompt.joint import BlockId, JointCall, JointRule
-from ..image_prompt.rows import TokenRows
+from ..attention.joint import BlockId, JointCall, JointRule
+from ..attention.rows import TokenRows
 from .layers import FluxParams, Modulation, QkNorm, attend, modulated, split_heads
 
 

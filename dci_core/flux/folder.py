@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import BadModel, BadSettings
-from ..image_prompt.families import find_mmdit
+from ..families.mmdit import find_mmdit
 from ..pretrained import library, load_whole, quiet, readable
 from .base import FluxBase, FluxText, pixels_per_token
 from .layers import FluxParams

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..image_prompt.rows import TokenRows
+from ..attention.rows import TokenRows
 from .blocks import Condition, DoubleBlock, Hook, LastLayer, SingleBlock
 from .layers import FluxParams, MlpEmbedder, Modulation, rotary, timestep_embedding
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..dynaip.adapter import Adapter, AdapterParams
+from ..dynaip.adapter_file import save_adapter
+from ..dynaip.training.base import FlowBase
+from ..dynaip.training.checkpoint import load_training, save_training
+from ..dynaip.training.crew import Crew
+from ..dynaip.training.pairs import PairSource
+from ..dynaip.training.settings import AdapterSettings
+from ..dynaip.training.sheet import check_pairs, draw_check, measure
+from ..dynaip.training.state import AdapterTraining, averaged, begin_training, new_adapter
+from ..dynaip.training.steps import train_adapter
 from ..errors import BadSettings, NotSaved, TrainingDiverged
-from ..estimate import COPIES_RESUME, FLOAT_BYTES, SPARE_BYTES, check_room
-from ..image_prompt.adapter import Adapter, AdapterParams
-from ..image_prompt.adapter_file import save_adapter
-from ..image_prompt.training.base import FlowBase
-from ..image_prompt.training.checkpoint import load_training, save_training
-from ..image_prompt.training.crew import Crew
-from ..image_prompt.training.pairs import PairSource
-from ..image_prompt.training.settings import AdapterSettings
-from ..image_prompt.training.sheet import check_pairs, draw_check, measure
-from ..image_prompt.training.state import AdapterTraining, averaged, begin_training, new_adapter
-from ..image_prompt.training.steps import train_adapter
+from ..ico.estimate import COPIES_RESUME, FLOAT_BYTES, SPARE_BYTES, check_room
 from .console import Console
 from .interrupt import gentle_stop
 from .places import save_image

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import torch
 
+from ..dynaip.adapter_file import read_training
 from ..errors import BadAdapter
-from ..image_prompt.adapter_file import read_training
-from ..tiny.adapter_evidence import protocol
-from ..tiny.adapter_evidence.bench import FlowBench, open_adapter
-from ..tiny.adapter_evidence.study import PARTS, Plan, carry_out, cost_of, still_to_do
-from ..tiny.adapter_evidence.summary import summarise, write_tables
-from ..tiny.adapter_evidence.ways import Adapters
-from ..tiny.evidence.ground import hash_files, hash_paths
-from ..tiny.evidence.store import Store
+from ..studies.dci.ground import hash_files, hash_paths
+from ..studies.dci.store import Store
+from ..studies.dynaip import protocol
+from ..studies.dynaip.bench import FlowBench, open_adapter
+from ..studies.dynaip.study import PARTS, Plan, carry_out, cost_of, still_to_do
+from ..studies.dynaip.summary import summarise, write_tables
+from ..studies.dynaip.ways import Adapters
 from .bases import open_tiny
 from .console import Console
 from .evidence import check_plots, choose_device, choose_workers, one_thread, write_study
-from .house import House
 from .places import check_folder
+from .tiny_world import House
 
 SHIPPED = "adapter"  # its name among the weights
 QUICK_HELP, FULL_HELP = "under 15 minutes on two cores (the default)", "a night on a CPU, or a GPU"
@@ -69,8 +69,8 @@ def adapter_evidence(options: Namespace, console: Console) -> int:
 
 def publish(plan: Plan, store: Store, options: Namespace, seconds: float, console: Console) -> int:
     """Tables, summary, plots and report from the finished cells."""
-    from ..tiny.adapter_evidence.plots import draw_plots  # matplotlib takes its time to load
-    from ..tiny.adapter_evidence.report import write_report
+    from ..studies.dynaip.plots import draw_plots  # matplotlib takes its time to load
+    from ..studies.dynaip.report import write_report
 
     own = float(read_training(main_adapter(options)).get("same_picture", 0.0))
     summary = summarise(plan, store.results, hash_files(options.weights, PARTS), own)

@@ -6,14 +6,14 @@ import argparse
 from argparse import Namespace
 from pathlib import Path
 
+from ..dynaip.adapter import Adapter, AdapterParams
+from ..dynaip.adapter_file import PRECISIONS, load_adapter
+from ..dynaip.training.base import FlowBase
+from ..dynaip.training.crew import Crew, make_crew
+from ..dynaip.training.folder import FEWEST, LAYOUT, read_folder
+from ..dynaip.training.pairs import PairSource
+from ..dynaip.training.settings import CHOICES, AdapterSettings, check_settings
 from ..errors import BadAdapter, BadSettings, PackError
-from ..image_prompt.adapter import Adapter, AdapterParams
-from ..image_prompt.adapter_file import PRECISIONS, load_adapter
-from ..image_prompt.training.base import FlowBase
-from ..image_prompt.training.crew import Crew, make_crew
-from ..image_prompt.training.folder import FEWEST, LAYOUT, read_folder
-from ..image_prompt.training.pairs import PairSource
-from ..image_prompt.training.settings import CHOICES, AdapterSettings, check_settings
 from ..tiny.pairs import TINY_WORLD, TinyPairs
 from ..tiny.world.scene import PICTURE_SIZE
 from .adapter_course import AdapterCourse, check_course, learn_adapter, start_adapter

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from ..image_prompt.convert import convert_adapter
+from ..dynaip.convert import convert_adapter
 from .console import Console
 from .places import check_out
 

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from ..branches import GAINS, GUIDANCE
+from ..dci.branches import GAINS, GUIDANCE
 from ..errors import BadSettings
-from ..ico_settings import CHOICES
-from ..samplers import SAMPLERS
-from ..schedule import SPACINGS
-from ..tiny.evidence.study import USUAL
+from ..ico.settings import CHOICES
+from ..noise.samplers import SAMPLERS
+from ..noise.schedule import SPACINGS
+from ..studies.dci.study import USUAL
 from ..tiny.model import WEIGHTS
 from . import adapter_evidence, adapter_train, adapters, concepts, demo, evidence, sample, score, train, world
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from ..dynaip.adapter import AdapterParams, default_params
+from ..dynaip.training.base import FlowBase
 from ..errors import BadModel, BadSettings
-from ..image_prompt.adapter import AdapterParams, default_params
-from ..image_prompt.training.base import FlowBase
 from ..tiny.flow.model import load_flow_world
 from ..tiny.flow_base import TinyFlowBase, on_device
 from ..tiny.model import WEIGHTS
@@ -49,7 +49,7 @@ def open_base(options: Namespace, device: torch.device, *, bf16: bool) -> FlowBa
         raise BadModel(
             f'the base is "{options.base}"',
             f"{TINY} or {FLUX} was expected",
-            "for another model write a FlowBase (dci_core/image_prompt/training/base.py) and call train_adapter",
+            "for another model write a FlowBase (dci_core/dynaip/training/base.py) and call train_adapter",
         )
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)

@@ -9,16 +9,16 @@ from typing import Any
 
 from torch import Tensor
 
-from ..concept import Concept
-from ..concept_file import load_concept, save_concept
-from ..custom_diffusion import import_diffusers, import_original
+from ..concept.custom_diffusion import import_diffusers, import_original
+from ..concept.exports import export_embedding, export_lora
+from ..concept.file import load_concept, save_concept
+from ..concept.learned import Concept
 from ..errors import BadSettings
-from ..exports import export_embedding, export_lora
-from ..families import find_family
+from ..families.unet import find_family
 from ..files import read_tensors
 from .console import Console
-from .house import House, known_noun
 from .places import check_out
+from .tiny_world import House, known_noun
 from .train import read_rank
 
 SAFETENSORS = (".safetensors",)

@@ -18,24 +18,24 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..concept import Concept
+from ..concept.learned import Concept
 from ..errors import BadPicture
-from ..families import find_family
+from ..families.unet import find_family
 from ..files import write_bytes
-from ..ico_settings import IcoSettings, check_settings
+from ..ico.settings import IcoSettings, check_settings
 from ..intervals import interval
-from ..pictures import Picture, load_pictures
-from ..schedule import spaced_sigmas
+from ..noise.schedule import spaced_sigmas
+from ..pictures.reference import Picture, load_pictures
+from ..studies.gates.trial import Ask, asks_for, judged, scale_for
 from ..tiny.defaults import TINY_DCI, TINY_ICO, TINY_SAMPLE
 from ..tiny.judge import Scale, Verdict
 from ..tiny.model import TinyModel
-from ..tiny.trial import Ask, asks_for, judged, scale_for
 from ..tiny.world.concepts import CONCEPTS
 from .console import Bar, Console
 from .demo_sheet import Note, Row, Summary, draw_sheet
-from .house import House
 from .places import check_out, save_image
 from .sampling import Drawn, draw, pair_prompts, plain_prompts, with_concept
+from .tiny_world import House
 from .training import Course, Stopped, encode, learn, start
 from .world import write_references
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..paper import FAINT, GAP, LINE, PAPER, Pen, ramp, to_image, to_map
-from ..tokens import PLACEHOLDER
+from ..pictures.paper import FAINT, GAP, LINE, PAPER, Pen, ramp, to_image, to_map
+from ..text.tokens import PLACEHOLDER
 
 SIDE, MARGIN, TEXT, SPACE = 136, 28, 190, 26  # pixels: a picture, the edge, the prompt's column, between columns
 NOTE = 38  # below each picture, two lines

@@ -16,15 +16,15 @@ import torch
 
 from ..errors import BadSettings
 from ..files import write_bytes
-from ..tiny.evidence import protocol
-from ..tiny.evidence.cells import Bench
-from ..tiny.evidence.ground import PARTS, Shelf, hash_files
-from ..tiny.evidence.store import Store
-from ..tiny.evidence.study import JUDGE_PARTS, Plan, carry_out, read_studies, still_to_do
-from ..tiny.evidence.summary import summarise, write_tables
+from ..studies.dci import protocol
+from ..studies.dci.cells import Bench
+from ..studies.dci.ground import PARTS, Shelf, hash_files
+from ..studies.dci.store import Store
+from ..studies.dci.study import JUDGE_PARTS, Plan, carry_out, read_studies, still_to_do
+from ..studies.dci.summary import summarise, write_tables
 from .console import Console
-from .house import House
 from .places import check_folder
+from .tiny_world import House
 
 MOST_WORKERS = 256
 
@@ -54,8 +54,8 @@ def evidence(options: Namespace, console: Console) -> int:
 
 def publish(plan: Plan, store: Store, folder: Path, options: Namespace, seconds: float, console: Console) -> int:
     """Tables, summary, plots and report from the finished cells."""
-    from ..tiny.evidence.plots import draw_plots  # matplotlib takes its time to load, and no other command needs it
-    from ..tiny.evidence.report import write_report
+    from ..studies.dci.plots import draw_plots  # matplotlib takes its time to load, and no other command needs it
+    from ..studies.dci.report import write_report
 
     summary = summarise(plan, store.results, hash_files(options.weights, JUDGE_PARTS))
     write_tables(plan, store.results, folder)

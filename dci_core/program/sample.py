@@ -9,20 +9,20 @@ from typing import Any
 
 from torch import Tensor
 
-from ..branches import DciSettings
+from ..attention.layers import LayerMask
+from ..dci.branches import DciSettings
+from ..dci.run import SampleSettings
 from ..errors import BadSettings
-from ..families import find_family
-from ..layers import LayerMask
-from ..paper import grid
-from ..sample import SampleSettings
-from ..samplers import find_sampler, refuse_eta
-from ..schedule import sd_schedule, spaced_sigmas, window_threshold
+from ..families.unet import find_family
+from ..noise.samplers import find_sampler, refuse_eta
+from ..noise.schedule import sd_schedule, spaced_sigmas, window_threshold
+from ..pictures.paper import grid
 from ..tiny.defaults import TINY_DCI, TINY_SAMPLE
 from .choices import chosen
 from .console import Console
-from .house import House, known_noun, unknown_words
 from .places import PICTURES, check_out, save_image
 from .sampling import draw, pair_prompts, plain_prompts, with_concept
+from .tiny_world import House, known_noun, unknown_words
 
 MOST_SEED = 2**63 - 1
 

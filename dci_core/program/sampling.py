@@ -9,18 +9,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..apply import apply_concept
-from ..branches import DciSettings
-from ..concept import Concept
-from ..dci import WeightMap
+from ..concept.apply import apply_concept
+from ..concept.learned import Concept
+from ..dci.branches import DciSettings
+from ..dci.guidance import WeightMap
+from ..dci.run import Sampled, SampleSettings, sample_latents
 from ..errors import SpanNotFound
-from ..prompts import Prompts
-from ..sample import Sampled, SampleSettings, sample_latents
-from ..samplers import Step
+from ..noise.samplers import Step
+from ..text.prompts import Prompts
+from ..text.tokens import PLACEHOLDER, PromptPair
 from ..tiny.model import TinyModel
-from ..tokens import PLACEHOLDER, PromptPair
 from .console import Bar
-from .house import ENCODER, House
+from .tiny_world import ENCODER, House
 
 ROWS = 8  # pictures in one run; noise depends on the seed alone, so the pictures do not
 

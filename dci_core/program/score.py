@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import BadPicture, BadSettings
-from ..pictures import SUFFIXES, open_rgb, picture_files
+from ..pictures.reference import SUFFIXES, open_rgb, picture_files
 from ..score.encoders import load_clip, load_dino
 from ..score.folders import CLIP, DINO, class_name
 from ..score.frontier import frontier

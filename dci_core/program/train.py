@@ -7,16 +7,16 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from ..concept import Concept
+from ..concept.learned import Concept
 from ..errors import BadSettings
-from ..families import find_family
-from ..ico_settings import check_settings
-from ..pictures import load_pictures
+from ..families.unet import find_family
+from ..ico.settings import check_settings
+from ..pictures.reference import load_pictures
 from ..tiny.defaults import TINY_ICO
 from .choices import chosen
 from .console import Console
-from .house import House, free_trigger, known_noun
 from .places import check_out
+from .tiny_world import House, free_trigger, known_noun
 from .training import Course, Stopped, check_unfinished, encode, learn, start
 
 INTERRUPTED = 130  # what shells give for Ctrl-C

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoint import load_state, save_state
-from ..concept import Concept, make_concept
-from ..concept_file import save_concept
+from ..concept.file import save_concept
+from ..concept.learned import Concept, make_concept
+from ..dynaip.training.state import AdapterTraining
 from ..errors import BadConcept, BadSettings, NotSaved, PackError, TrainingDiverged
-from ..estimate import check_room, needs_of
-from ..ico import StepReport, train_steps
-from ..ico_settings import IcoSettings
-from ..image_prompt.training.state import AdapterTraining
-from ..pictures import Picture
-from ..training_data import TrainingData, encode_pictures
-from ..training_state import TrainState, begin_training
+from ..ico.checkpoint import load_state, save_state
+from ..ico.data import TrainingData, encode_pictures
+from ..ico.estimate import check_room, needs_of
+from ..ico.settings import IcoSettings
+from ..ico.state import TrainState, begin_training
+from ..ico.train import StepReport, train_steps
+from ..pictures.reference import Picture
 from .console import Bar, Console
-from .house import House, rare_ids
 from .interrupt import gentle_stop
+from .tiny_world import House, rare_ids
 
 log = logging.getLogger(__name__)
 RECENT = 20  # steps in the mean loss that the bar shows

@@ -6,13 +6,13 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..errors import BadSettings
-from ..tiny.concept_gates import concept_gate
-from ..tiny.gates import base_gates
+from ..studies.gates.concepts import concept_gate
+from ..studies.gates.run import base_gates
 from ..tiny.readings import Reading
 from ..tiny.world.concepts import CONCEPTS, HeldOut
 from .console import Console
-from .house import House
 from .places import check_folder, save_image
+from .tiny_world import House
 
 
 def gates(options: Namespace, console: Console) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import BadSettings, SpanNotFound
-from ..tokens import PLACEHOLDER
+from ..text.tokens import PLACEHOLDER
 
 FORMS = ".txt with a line for each picture, .csv with the columns name and prompt, or .json of names to prompts"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..branches import DciSettings
-from ..ico_settings import IcoSettings
-from ..sample import SampleSettings
+from ..dci.branches import DciSettings
+from ..dci.run import SampleSettings
+from ..ico.settings import IcoSettings
 
 TINY_ICO = IcoSettings(
     steps=160,

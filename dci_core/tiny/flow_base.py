@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..image_prompt.joint import JointRule
+from ..attention.joint import JointRule
 from ..model import Text
-from ..schedule import logit_normal
+from ..noise.schedule import logit_normal
 from .flow.model import FlowWorld
 from .flow.sampling import FlowSettings, flow_times
 from .training.mmdit import SHIFT

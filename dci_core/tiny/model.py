@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..attention import AttentionRule
+from ..attention.cross import AttentionRule
+from ..attention.layers import LayerId
 from ..errors import BadModel
-from ..layers import LayerId
 from ..model import Text
-from ..schedule import sd_schedule
+from ..noise.schedule import sd_schedule
 from .codec import Codec
 from .text import TextEncoder, TextParams
 from .tokenizer import LENGTH, frame, load_tokenizer, marks

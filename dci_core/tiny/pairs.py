@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..image_prompt.training.pairs import Bytes, Pair, cut
+from ..dynaip.training.pairs import Bytes, Pair, cut
 from .world.captions import caption
 from .world.concepts import HELD_OUT_LOOKS
 from .world.scene import Rendered, Scene, random_scene, render

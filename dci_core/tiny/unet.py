@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..attention import AttentionRule
-from ..layers import LayerId
+from ..attention.cross import AttentionRule
+from ..attention.layers import LayerId
 from .unet_blocks import (
     Attention,
     Condition,

@@ -10,8 +10,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
-from ..attention import AttentionCall, AttentionRule
-from ..layers import LayerId
+from ..attention.cross import AttentionCall, AttentionRule
+from ..attention.layers import LayerId
 
 
 @dataclass(frozen=True)

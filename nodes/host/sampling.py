@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .plan import DbimRecord
+from .dci.plan import DbimRecord
 
 
 @dataclass(frozen=True)

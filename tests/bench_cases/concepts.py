@@ -10,19 +10,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dci_core.apply import apply_concept
-from dci_core.concept import DEFAULT_RANK, Concept, make_concept, pack_deltas, trained_deltas
-from dci_core.concept_file import load_concept, save_concept
-from dci_core.deltas import Delta, LayerDelta
-from dci_core.families import find_family
-from dci_core.ico import train_steps
-from dci_core.layer_names import weight_key
-from dci_core.prompts import Prompts
-from dci_core.tiny.concept_gates import begin
+from dci_core.concept.apply import apply_concept
+from dci_core.concept.deltas import Delta, LayerDelta
+from dci_core.concept.file import load_concept, save_concept
+from dci_core.concept.learned import DEFAULT_RANK, Concept, make_concept, pack_deltas, trained_deltas
+from dci_core.families.unet import find_family
+from dci_core.families.weight_names import weight_key
+from dci_core.ico.train import train_steps
+from dci_core.studies.gates.concepts import begin
+from dci_core.studies.gates.trial import Ask, asks_for, judged, pictures_of, scale_for
+from dci_core.text.prompts import Prompts
 from dci_core.tiny.defaults import TINY_ICO
 from dci_core.tiny.judge import Judge
 from dci_core.tiny.model import TinyModel, World, load_part, load_tiny_world
-from dci_core.tiny.trial import Ask, asks_for, judged, pictures_of, scale_for
 from dci_core.tiny.world.concepts import CONCEPTS, HeldOut
 
 from .measure import Bench, Figure, alone

@@ -89,17 +89,17 @@ def step(bench: Any) -> list[dict[str, Any]]:
 
     core, host = "dci_core", "nodes.host"
     model, made = sd15_model(), lab.plan(lab.text(1, width=768))
-    family = lab.PACK[f"{core}.families"].find_family("sd15")
-    dbim = lab.PACK[f"{core}.branches"].DciSettings().dbim(family)
-    rows = lab.PACK[f"{core}.dbim"].BranchRows((1,), (2,))
+    family = lab.PACK[f"{core}.families.unet"].find_family("sd15")
+    dbim = lab.PACK[f"{core}.dci.branches"].DciSettings().dbim(family)
+    rows = lab.PACK[f"{core}.dci.dbim"].BranchRows((1,), (2,))
     x = torch.randn(3, 4, SIZE_PX // 8, SIZE_PX // 8) * 12
     sigma, text = torch.full((3,), 12.0), torch.cat([lab.text(i, width=768) for i in range(3)])
 
     def call(is_ruled: bool) -> Any:
         options: dict[str, Any] = {}
         if is_ruled:
-            rule = lab.PACK[f"{core}.dbim"].dbim_rule(dbim, rows, made.tokens, x.device)
-            options = lab.PACK[f"{host}.patching"].with_rule(options, family.layers, rule)
+            rule = lab.PACK[f"{core}.dci.dbim"].dbim_rule(dbim, rows, made.tokens, x.device)
+            options = lab.PACK[f"{host}.attention.cross"].with_rule(options, family.layers, rule)
         return model.model.apply_model(x, sigma, c_crossattn=text, transformer_options=options)
 
     what = f"SD 1.5's shape through the host, {SIZE_PX} px, 3 rows with DBIM in 16 layers against the same rows without"
@@ -115,8 +115,8 @@ def apply(bench: Any) -> list[dict[str, Any]]:
 
     core = "dci_core"
     model, clip = sd15_model(), sd15_clip()
-    family = lab.PACK[f"{core}.families"].find_family("sd15")
-    delta, layer_delta = lab.PACK[f"{core}.deltas"].Delta, lab.PACK[f"{core}.deltas"].LayerDelta
+    family = lab.PACK[f"{core}.families.unet"].find_family("sd15")
+    delta, layer_delta = lab.PACK[f"{core}.concept.deltas"].Delta, lab.PACK[f"{core}.concept.deltas"].LayerDelta
     half = torch.float16
     deltas = {
         layer: layer_delta(*(
@@ -125,10 +125,12 @@ def apply(bench: Any) -> list[dict[str, Any]]:
         ))
         for layer in family.layers
     }  # fmt: skip
-    concept = lab.PACK[f"{core}.concept"].Concept("sd15", "zorp", "dog", {"clip_l": torch.randn(3, 768)}, deltas)
+    concept = lab.PACK[f"{core}.concept.learned"].Concept(
+        "sd15", "zorp", "dog", {"clip_l": torch.randn(3, 768)}, deltas
+    )
 
     def put() -> None:
-        own, _ = lab.PACK["nodes.host.concepts"].with_concept(model, clip, concept, 1.0)
+        own, _ = lab.PACK["nodes.host.concept.apply"].with_concept(model, clip, concept, 1.0)
         for name in own.patches:  # what the host does with them when it loads the model
             own.patch_weight_to_device(name)
         own.unpatch_model()
@@ -144,16 +146,16 @@ def ours(bench: Any) -> list[float]:
 
     model, clip = sd15_model(), sd15_clip()
     core, host = "dci_core", "nodes.host"
-    settings = lab.PACK[f"{core}.ico_settings"].IcoSettings(steps=TRAIN_STEPS["ours"], batch=BATCH, prior="none")
-    data = lab.PACK[f"{core}.training_data"].TrainingData(torch.randn(4, 2, 4, SIZE_PX // 8, SIZE_PX // 8))
-    family = lab.PACK[f"{core}.families"].find_family("sd15")
-    adapter = lab.PACK[f"{host}.adapter"].HostModel(model, clip, family)
+    settings = lab.PACK[f"{core}.ico.settings"].IcoSettings(steps=TRAIN_STEPS["ours"], batch=BATCH, prior="none")
+    data = lab.PACK[f"{core}.ico.data"].TrainingData(torch.randn(4, 2, 4, SIZE_PX // 8, SIZE_PX // 8))
+    family = lab.PACK[f"{core}.families.unet"].find_family("sd15")
+    adapter = lab.PACK[f"{host}.ico.model"].HostModel(model, clip, family)
     times: list[float] = []
-    thaw, training = lab.PACK[f"{host}.thaw"], lab.PACK[f"{host}.training"]
+    thaw, training = lab.PACK[f"{host}.ico.thaw"], lab.PACK[f"{host}.ico.training"]
     with training.loaded(model, clip), thaw.open_to_gradients(model.model.diffusion_model, clip.cond_stage_model):
-        begin = lab.PACK[f"{core}.training_state"].begin_training
+        begin = lab.PACK[f"{core}.ico.state"].begin_training
         state = begin(adapter, data, settings, noun="dog", widths=adapter.kv_shapes())
-        for report in lab.PACK[f"{core}.ico"].train_steps(adapter, data, state, sigmas=adapter.sigmas()):
+        for report in lab.PACK[f"{core}.ico.train"].train_steps(adapter, data, state, sigmas=adapter.sigmas()):
             times.append(report.seconds)
     return times
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dci_core.image_prompt.adapter import Adapter, default_params
-from dci_core.image_prompt.reference import prepare_reference
+from dci_core.dynaip.adapter import Adapter, default_params
+from dci_core.dynaip.reference import prepare_reference
 
 from .hosted import free_bytes
 from .measure import Bench, Figure, Unmeasured, alone

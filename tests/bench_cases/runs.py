@@ -9,11 +9,11 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from dci_core.branches import DciSettings
-from dci_core.prompts import Prompts
-from dci_core.sample import SampleSettings, sample_latents
+from dci_core.dci.branches import DciSettings
+from dci_core.dci.run import SampleSettings, sample_latents
+from dci_core.text.prompts import Prompts
+from dci_core.text.tokens import PromptPair
 from dci_core.tiny.model import TinyModel, load_tiny_world
-from dci_core.tokens import PromptPair
 
 from .measure import Bench, Figure, side_by_side
 

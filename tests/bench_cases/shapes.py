@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dci_core.layers import LayerId
+from dci_core.attention.layers import LayerId
 from dci_core.tiny.model import TinyModel
 from dci_core.tiny.text import TextEncoder, TextParams
 from dci_core.tiny.unet import UNet

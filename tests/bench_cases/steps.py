@@ -10,17 +10,17 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from dci_core.attention_maps import BranchRows
-from dci_core.branches import DciSettings
-from dci_core.dbim import dbim_rule
-from dci_core.families import find_family
-from dci_core.ico import StepReport, train_steps
-from dci_core.ico_settings import IcoSettings
+from dci_core.dci.branches import DciSettings
+from dci_core.dci.dbim import dbim_rule
+from dci_core.dci.maps import BranchRows
+from dci_core.families.unet import find_family
+from dci_core.ico.data import TrainingData
+from dci_core.ico.settings import IcoSettings
+from dci_core.ico.state import begin_training
+from dci_core.ico.train import StepReport, train_steps
 from dci_core.model import Text
+from dci_core.text.tokens import PairTokens, TokenSet
 from dci_core.tiny.model import TinyModel
-from dci_core.tokens import PairTokens, TokenSet
-from dci_core.training_data import TrainingData
-from dci_core.training_state import begin_training
 
 from .measure import Bench, Figure, Unmeasured, Work, peak_bytes, side_by_side
 from .shapes import SD15, SDXL, Shape, random_text, shaped_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dci_core.image_prompt.adapter import Adapter, AdapterParams
+from dci_core.dynaip.adapter import Adapter, AdapterParams
 
 VISION_WIDTH, VISION_LAYERS, LEVELS = 12, 6, (2, 4, 6)
 

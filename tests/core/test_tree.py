@@ -61,7 +61,7 @@ def test_importing_the_core_imports_no_host(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", HOST_MODULES)
 def test_the_linter_stops_a_host_import_in_the_core(module: str) -> None:
-    assert "TID251" in lint(f"import {module}\n", "dci_core/sample.py")
+    assert "TID251" in lint(f"import {module}\n", "dci_core/dci/run.py")
     assert "TID251" in lint(f"def late():\n    from {module} import thing\n", "dci_core/tiny/sample.py")
 
 
@@ -76,9 +76,9 @@ def test_the_linter_lets_the_host_side_import_the_host() -> None:
 
 
 def test_the_linter_stops_absolute_imports_of_the_core_in_the_pack() -> None:
-    assert "TID251" in lint("from dci_core.layers import LayerId\n", "dci_core/sample.py")
-    assert "TID251" in lint("from dci_core.layers import LayerId\n", "nodes/sample_nodes.py")
-    assert "TID251" not in lint("from .layers import LayerId\n", "dci_core/sample.py")
+    assert "TID251" in lint("from dci_core.attention.layers import LayerId\n", "dci_core/dci/run.py")
+    assert "TID251" in lint("from dci_core.attention.layers import LayerId\n", "nodes/sample_nodes.py")
+    assert "TID251" not in lint("from .layers import LayerId\n", "dci_core/dci/run.py")
 
 
 def test_relative_imports_never_point_back() -> None:

@@ -10,12 +10,12 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from dci_core.attention import AttentionCall, AttentionRule
+from dci_core.attention.cross import AttentionCall, AttentionRule
+from dci_core.attention.layers import LayerId
 from dci_core.errors import PromptTooLong
-from dci_core.layer_names import weight_key
-from dci_core.layers import LayerId
+from dci_core.families.weight_names import weight_key
+from dci_core.ico.data import TrainingData
 from dci_core.model import Text
-from dci_core.training_data import TrainingData
 
 LAYERS = (LayerId("input", 1), LayerId("middle", 0))
 WIDTH, LENGTH, VOCABULARY, CHANNELS, HEADS = 16, 24, 512, 4, 2

@@ -15,11 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dci_core.image_prompt.training.pairs import to_pixels
-from dci_core.tiny.adapter_evidence.pairs import cut_halves
-from dci_core.tiny.evidence.court import Court, Numbers, judge_pictures
+from dci_core.dynaip.training.pairs import to_pixels
+from dci_core.studies.dci.judge_scores import Court, Numbers, judge_pictures
+from dci_core.studies.dynaip.pairs import cut_halves
+from dci_core.studies.gates.trial import Ask
 from dci_core.tiny.model import WEIGHTS
-from dci_core.tiny.trial import Ask
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "inside"))

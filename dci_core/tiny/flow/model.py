@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...attention.joint import PLACES, BlockId, JointRule
 from ...errors import BadModel, BadSettings
 from ...flux.blocks import Hook
 from ...flux.layers import FluxParams
 from ...flux.transformer import MMDiT
-from ...image_prompt.joint import PLACES, BlockId, JointRule
 from ...model import Text
 from ..codec import LATENT_CHANNELS, Codec
 from ..model import WEIGHTS, load_part

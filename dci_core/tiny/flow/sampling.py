@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...attention.joint import JointRule
 from ...errors import BadSettings
-from ...image_prompt.joint import JointRule
-from ...schedule import shifted
+from ...noise.schedule import shifted
 from ..codec import LATENT_CHANNELS
 from .model import FlowModel
 

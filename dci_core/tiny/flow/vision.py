@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...image_prompt.clip_pixels import MEAN, STD, clip_pixels
+from ...dynaip.clip_pixels import MEAN, STD, clip_pixels
 from ..text import Encoder
 
 LEVELS = (2, 4, 6)  # hidden states that an adapter fuses; state 0 is the patch embedding

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...flux.transformer import MMDiT, start_as_identity
-from ...schedule import logit_normal
+from ...noise.schedule import logit_normal
 from ..flow.model import SLOTS, TINY_FLOW
 from ..text import TextEncoder, TextParams
 from ..tokenizer import load_tokenizer

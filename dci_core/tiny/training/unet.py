@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from ...schedule import sd_schedule
+from ...noise.schedule import sd_schedule
 from ..codec import Codec
 from ..text import TextEncoder, TextParams
 from ..tokenizer import frame, load_tokenizer, marks

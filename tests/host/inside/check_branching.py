@@ -34,7 +34,7 @@ def pack_layers(words: str) -> Any:
     """A layer mask of the pack."""
     from lab import PACK
 
-    return PACK["dci_core.layers"].LayerMask(words)
+    return PACK["dci_core.attention.layers"].LayerMask(words)
 
 
 def test_dci_changes_the_picture_and_every_guidance_does_so_differently() -> None:

@@ -20,7 +20,7 @@ def compiled(model: Any) -> Any:
 
     clone = model.clone()
     options = clone.model_options["transformer_options"]
-    options["optimized_attention_override"] = PACK["nodes.host.adapter"].plain_attention
+    options["optimized_attention_override"] = PACK["nodes.host.ico.model"].plain_attention
     set_torch_compile_wrapper(model=clone, backend="eager")
     return clone
 

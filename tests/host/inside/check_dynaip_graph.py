@@ -48,13 +48,13 @@ def adapter_folder() -> Iterator[Path]:
     """A folder of adapters that the host sees, with one adapter of random weights in it."""
     import folder_paths
 
-    files = PACK["nodes.host.adapter_files"]
+    files = PACK["nodes.host.dynaip.adapter_files"]
     files.register()
     kept = folder_paths.folder_names_and_paths[files.FOLDER]
     with tempfile.TemporaryDirectory() as place:
         folder_paths.folder_names_and_paths[files.FOLDER] = ([place], {PACK["nodes.host.folders"].SUFFIX})
         folder_paths.filename_list_cache.pop(files.FOLDER, None)
-        save = PACK["dci_core.image_prompt.adapter_file"].save_adapter
+        save = PACK["dci_core.dynaip.adapter_file"].save_adapter
         save(flow_adapter().core, Path(place) / "mine.safetensors", precision="fp32")
         try:
             yield Path(place)
@@ -166,10 +166,10 @@ def test_an_adapter_of_another_family_turns_red() -> None:
     from dataclasses import replace
 
     apply = PACK["nodes.dynaip_nodes"].DynaIPApply
-    core = PACK["dci_core.image_prompt.adapter"]
+    core = PACK["dci_core.dynaip.adapter"]
     with torch.inference_mode(False):
         small = replace(core.default_params("tiny_flow"), family="sd3", blocks=None)
-        other = PACK["nodes.host.adapters"].HostAdapter("other", core.Adapter(small))
+        other = PACK["nodes.host.dynaip.adapters"].HostAdapter("other", core.Adapter(small))
     dials = {"scale": 1.0, "text_scale": 0.0, "granularity": 0.0, "start": 0.0, "end": 1.0, "blocks": "all"}
     try:
         apply.execute(shelf()["flow"], shelf()["flow_vision"], other, pictures(), where="everywhere", **dials)
@@ -180,11 +180,11 @@ def test_an_adapter_of_another_family_turns_red() -> None:
 
 
 def test_files_come_from_the_adapter_folder_alone_and_a_changed_one_is_loaded_again() -> None:
-    files = PACK["nodes.host.adapter_files"]
+    files = PACK["nodes.host.dynaip.adapter_files"]
     with adapter_folder() as folder:
         assert files.adapter_names() == ["mine.safetensors", files.TINY]
         before = files.stamp("mine.safetensors")
-        save = PACK["dci_core.image_prompt.adapter_file"].save_adapter
+        save = PACK["dci_core.dynaip.adapter_file"].save_adapter
         save(flow_adapter(9).core, folder / "mine.safetensors", precision="bf16")
         assert before and files.stamp("mine.safetensors") != before
         assert files.stamp("../mine.safetensors") == "" and files.stamp(files.TINY)

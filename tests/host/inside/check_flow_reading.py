@@ -15,7 +15,7 @@ PROMPT = "a fish in the snow"
 @cache
 def flow_worlds() -> tuple[Any, Any, Any, Any, Any]:
     """(core's random flow model, its vision tower, the host's MODEL, CLIP and CLIP_VISION with the same weights)."""
-    tiny, flow = PACK["nodes.host.tiny"], PACK["nodes.host.tiny_flow"]
+    tiny, flow = PACK["nodes.host.tiny.unet"], PACK["nodes.host.tiny.flow"]
     core = PACK["dci_core.tiny.flow.model"].FlowModel.random(0)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(1)
@@ -29,14 +29,14 @@ def flow_worlds() -> tuple[Any, Any, Any, Any, Any]:
 @cache
 def flow_adapter(seed: int = 2) -> Any:
     """A `HostAdapter` of random weights, value maps included, so that it shows."""
-    adapter = PACK["dci_core.image_prompt.adapter"]
+    adapter = PACK["dci_core.dynaip.adapter"]
     with torch.inference_mode(False), torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         core = adapter.Adapter(adapter.default_params("tiny_flow")).eval().requires_grad_(False)
         for name, parameter in core.named_parameters():
             if name.endswith("to_v.weight"):
                 parameter.normal_(std=parameter.shape[1] ** -0.5)
-    return PACK["nodes.host.adapters"].HostAdapter("lab", core)
+    return PACK["nodes.host.dynaip.adapters"].HostAdapter("lab", core)
 
 
 def pictures() -> Tensor:
@@ -57,7 +57,7 @@ def test_the_text_is_the_cores_text() -> None:
 
 def test_the_vision_model_sees_what_the_cores_tower_sees() -> None:
     _, tower, _, _, vision = flow_worlds()
-    seen = PACK["nodes.host.vision"].look(vision, pictures())
+    seen = PACK["nodes.host.dynaip.vision"].look(vision, pictures())
     own = tower.states(pictures().movedim(-1, 1))
     assert len(seen.states) == len(own)
     for state, expected in zip(seen.states, own, strict=True):
@@ -111,8 +111,8 @@ def test_a_run_is_the_cores_run() -> None:
 
 def test_a_run_with_a_reference_is_the_cores_run_with_it() -> None:
     _, tower, model, _, _ = flow_worlds()
-    decoupled, subject = PACK["dci_core.image_prompt.decoupled"], PACK["dci_core.image_prompt.subject"]
-    reference = PACK["dci_core.image_prompt.reference"].prepare_reference(
+    decoupled, subject = PACK["dci_core.dynaip.decoupled"], PACK["dci_core.dynaip.subject"]
+    reference = PACK["dci_core.dynaip.reference"].prepare_reference(
         flow_adapter().core, tower.states(pictures().movedim(-1, 1))
     )
     for scale in (0.0, 1.0):
@@ -124,10 +124,10 @@ def test_a_run_with_a_reference_is_the_cores_run_with_it() -> None:
 
 def test_an_untrained_adapter_changes_no_bit() -> None:
     _, _, model, _, _ = flow_worlds()
-    adapter = PACK["dci_core.image_prompt.adapter"]
+    adapter = PACK["dci_core.dynaip.adapter"]
     with torch.inference_mode(False):
         fresh = adapter.Adapter(adapter.default_params("tiny_flow")).eval().requires_grad_(False)
-    untrained = PACK["nodes.host.adapters"].HostAdapter("fresh", fresh)
+    untrained = PACK["nodes.host.dynaip.adapters"].HostAdapter("fresh", fresh)
     assert torch.equal(drawn(applied(adapter=untrained, text_scale=1.0)[0]), drawn(model))
 
 
@@ -164,8 +164,8 @@ def test_the_preview_shows_a_row_for_each_subject_and_block_and_a_column_for_eac
 
 def pooled_adapter(place: str, output: str) -> Any:
     """A `HostAdapter` of the form of XLabs ("stream", "projected") or InstantX ("attention", "pooled")."""
-    adapter, ancestors = PACK["dci_core.image_prompt.adapter"], PACK["dci_core.image_prompt.ancestors"]
-    blocks = PACK["dci_core.image_prompt.families"].find_mmdit("tiny_flow").block_ids
+    adapter, ancestors = PACK["dci_core.dynaip.adapter"], PACK["dci_core.dynaip.ancestors"]
+    blocks = PACK["dci_core.families.mmdit"].find_mmdit("tiny_flow").block_ids
     params = adapter.AdapterParams(
         "tiny_flow", 128, 0, output, (), 4, 64, text_kv=False, norm="none", place=place,
         blocks=tuple(b for b in blocks if place == "attention" or b.stream == "double"),
@@ -176,7 +176,7 @@ def pooled_adapter(place: str, output: str) -> Any:
         for name, parameter in core.named_parameters():
             if "to_v" in name:
                 parameter.normal_(std=0.2)
-    return PACK["nodes.host.adapters"].HostAdapter("ancestor", core)
+    return PACK["nodes.host.dynaip.adapters"].HostAdapter("ancestor", core)
 
 
 def test_the_public_ancestors_forms_draw_and_only_one_lets_the_text_read() -> None:

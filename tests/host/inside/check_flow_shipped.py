@@ -12,7 +12,7 @@ from torch import Tensor
 def nodes() -> tuple[Any, Any, Any, Tensor, Any, Any]:
     """(MODEL, CLIP, VAE, example pictures, CLIP_VISION, adapter) of the loaders."""
     world = PACK["nodes.tiny_nodes"].DCILoadTinyWorld.execute("00-fish", "flow").result
-    files, loader = PACK["nodes.host.adapter_files"], PACK["nodes.dynaip_nodes"].DynaIPLoadAdapter
+    files, loader = PACK["nodes.host.dynaip.adapter_files"], PACK["nodes.dynaip_nodes"].DynaIPLoadAdapter
     model, clip, vae, pictures, noun, vision = world
     assert noun == "fish" and pictures.shape == (5, 128, 128, 3)
     return model, clip, vae, pictures, vision, loader.execute(files.TINY).result[0]
@@ -29,10 +29,10 @@ def test_ten_steps_with_the_shipped_weights_are_the_cores() -> None:
         name: sample(patched, *words, steps=10, cfg=3.5, shape=(1, 8, 16, 16), scheduler="simple")
         for name, patched in (("plain", model), ("read", reading))
     }
-    reference = PACK["dci_core.image_prompt.reference"].prepare_reference(
+    reference = PACK["dci_core.dynaip.reference"].prepare_reference(
         adapter.core.float(), world.vision.states(pictures.movedim(-1, 1))
     )
-    decoupled, subject = PACK["dci_core.image_prompt.decoupled"], PACK["dci_core.image_prompt.subject"]
+    decoupled, subject = PACK["dci_core.dynaip.decoupled"], PACK["dci_core.dynaip.subject"]
     rules = {"plain": None, "read": decoupled.image_prompt_rule([reference.kvs], [subject.Subject()])}
     own = {name: core_run(rule, world=(world.model, model)) for name, rule in rules.items()}
     assert all(distance(host[name], x) < 1e-3 for name, x in own.items())

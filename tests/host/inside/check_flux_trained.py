@@ -36,7 +36,7 @@ def core_flux(network: Any, **sizes: Any) -> Any:
 
 def trained_adapter(family: str, **sizes: Any) -> Any:
     """An adapter that adds something in every block."""
-    adapter = PACK["dci_core.image_prompt.adapter"]
+    adapter = PACK["dci_core.dynaip.adapter"]
     with torch.inference_mode(False), torch.random.fork_rng(devices=()):
         torch.manual_seed(7)
         small = {"expert_depth": 1, "expert_width": 8, "expert_heads": 2, "router_width": 4, "token_width": 8}
@@ -73,14 +73,14 @@ def core_estimate(core: Any, rule: Any, x: Tensor, sigma: Tensor, text: Any) -> 
 
 def compare(model: Any, core: Any, adapter: Any, text: Any, shape: tuple[int, ...], text_scale: float) -> None:
     """Host and core agree with a reference and without one, and the reference shows."""
-    subject = PACK["dci_core.image_prompt.subject"].Subject(text_scale=text_scale)
+    subject = PACK["dci_core.dynaip.subject"].Subject(text_scale=text_scale)
     tokens = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(9))
-    held = PACK["nodes.host.readings"].HeldReference(
-        PACK["nodes.host.adapters"].HostAdapter("trained", adapter), tokens, subject
+    held = PACK["nodes.host.dynaip.readings"].HeldReference(
+        PACK["nodes.host.dynaip.adapters"].HostAdapter("trained", adapter), tokens, subject
     )
-    reading, _ = PACK["nodes.host.prompting"].with_reference(model, held)
+    reading, _ = PACK["nodes.host.dynaip.prompting"].with_reference(model, held)
     kvs = {block: adapter.kv(block, tokens) for block in adapter.params.block_ids}
-    rule = PACK["dci_core.image_prompt.decoupled"].image_prompt_rule([kvs], [subject])
+    rule = PACK["dci_core.dynaip.decoupled"].image_prompt_rule([kvs], [subject])
     for patched, own in ((model, None), (reading, rule)):
         for x, sigma, estimate in host_steps(patched, text, shape):
             ours = core_estimate(core, own, x, sigma, text)
@@ -115,7 +115,7 @@ def test_the_transformer_hears_its_guidance_as_the_hosts_does() -> None:
 
 @slow
 def test_blocks_of_flux_width_agree_too_and_tell_their_sizes() -> None:
-    families = PACK["dci_core.image_prompt.families"]
+    families = PACK["dci_core.families.mmdit"]
     wide = families.MmditFamily("lab_wide", 3072, 24, {"double": 1, "single": 1})
     families.FAMILIES["lab_wide"] = wide
     model = wide_model("Flux", WIDE | new_fields())

@@ -18,21 +18,21 @@ from marks import slow
 
 def lesson() -> Any:
     """Two short steps on one picture."""
-    settings = PACK["dci_core.ico_settings"].IcoSettings(steps=2, batch=1, learning_rate=1e-3, rank=4)
-    return PACK["nodes.host.training"].Lesson("dog", "zorp", settings, pictures()[:1], size_px=128, preview_every=0)
+    settings = PACK["dci_core.ico.settings"].IcoSettings(steps=2, batch=1, learning_rate=1e-3, rank=4)
+    return PACK["nodes.host.ico.training"].Lesson("dog", "zorp", settings, pictures()[:1], size_px=128, preview_every=0)
 
 
 def saved_and_loaded(concept: Any, folder: Path) -> Any:
     """The concept by way of its file."""
-    PACK["dci_core.concept_file"].save_concept(concept, folder / "mine.safetensors")
-    return PACK["dci_core.concept_file"].load_concept(PACK["nodes.host.folders"].concept_path("mine.safetensors"))
+    PACK["dci_core.concept.file"].save_concept(concept, folder / "mine.safetensors")
+    return PACK["dci_core.concept.file"].load_concept(PACK["nodes.host.folders"].concept_path("mine.safetensors"))
 
 
 def two_steps(model: Any, clip: Any, concept: Any) -> tuple[Any, list[int], Any]:
     """(latent, rows of each call, record) of two steps with DCI at 256 px."""
     import nodes
 
-    own, knows = PACK["nodes.host.concepts"].with_concept(model, clip, concept, 1.0)
+    own, knows = PACK["nodes.host.concept.apply"].with_concept(model, clip, concept, 1.0)
     words = {"concept": concept, "prompt": "a zorp dog in the snow", "auxiliary_noun": "cat"}
     positive, plan, _ = nodes.NODE_CLASS_MAPPINGS["DCIPromptPair"].execute(clip=knows, **words).args
     dci = {"window": 0.5, "strength": 1.0, "guidance": "shared", "gain": "scaled", "hints": "both"}
@@ -49,8 +49,8 @@ def trains_saves_loads_and_samples(name: str, family: str, num_layers: int) -> N
 
     def check(folder: Path) -> None:
         with loaded_checkpoint(name) as (model, clip, vae):
-            assert PACK["nodes.host.families"].family_of(model).name == family
-            concept, losses = PACK["nodes.host.training"].train_concept(model, clip, vae, lesson())
+            assert PACK["nodes.host.families.unet"].family_of(model).name == family
+            concept, losses = PACK["nodes.host.ico.training"].train_concept(model, clip, vae, lesson())
             assert len(losses) == 2 and len(concept.deltas) == num_layers
             out, rows, record = two_steps(model, clip, saved_and_loaded(concept, folder))
         print("MEASURED", {"peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20})

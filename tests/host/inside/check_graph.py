@@ -27,7 +27,7 @@ def shelf() -> dict[str, Any]:
     SHELF.update(
         model=model,
         clip=clip,
-        vae=PACK["nodes.host.tiny"].host_vae(codec()),
+        vae=PACK["nodes.host.tiny.unet"].host_vae(codec()),
         pictures=torch.stack(pictures()),
         concept=concept(),
         flux=flux_model(),
@@ -62,7 +62,7 @@ def learning(**given: Any) -> Graph:
 
 def drawing() -> Graph:
     """Load a concept's model by hand, pair, patch, sample two steps, keep the latent."""
-    SHELF.setdefault("knowing", PACK["nodes.host.concepts"].with_concept(*worlds()[1:], concept(), 1.0))
+    SHELF.setdefault("knowing", PACK["nodes.host.concept.apply"].with_concept(*worlds()[1:], concept(), 1.0))
     SHELF["own"], SHELF["knows"] = SHELF["knowing"]
     return {
         "model": give("own"),
@@ -175,8 +175,8 @@ def test_a_drawing_that_cannot_work_turns_red_and_the_queue_lives_on() -> None:
 def keeping(folder: Path) -> Graph:
     """Load a concept from its file and write it again."""
     graph = {"model": give("model"), "clip": give("clip"), "concept": give("concept")}
-    PACK["dci_core.concept_file"].save_concept(concept(), folder / "good.safetensors")
-    PACK["dci_core.concept_file"].save_concept(shelf()["other_concept"], folder / "other.safetensors")
+    PACK["dci_core.concept.file"].save_concept(concept(), folder / "good.safetensors")
+    PACK["dci_core.concept.file"].save_concept(shelf()["other_concept"], folder / "other.safetensors")
     (folder / "pickle.safetensors").write_bytes(b"\x80\x04\x95not tensors")
     (folder / "file").write_text("in the way", encoding="utf-8")
     loading = {"base_model": ["model", 0], "base_clip": ["clip", 0], "concept_name": "good.safetensors"}
@@ -271,7 +271,7 @@ def test_the_custom_sampler_nodes_draw_what_ksampler_draws() -> None:
 
 def without_training(run: Callable[[], Any]) -> Any:
     """Runs something where a training would fail."""
-    training = PACK["nodes.host.training"]
+    training = PACK["nodes.host.ico.training"]
     kept, training.run_training = training.run_training, None
     try:
         return run()
@@ -285,7 +285,7 @@ def test_a_cancelled_queue_goes_on_where_it_was_and_a_second_never_trains() -> N
     def check(folder: Path) -> None:
         import comfy.model_management as management
 
-        graph, training = learning(steps=4), PACK["nodes.host.training"]
+        graph, training = learning(steps=4), PACK["nodes.host.ico.training"]
         assert Queue().run(graph) is None
         straight = SEEN["concept"][-1]
         for file in folder.rglob("zorp*"):

@@ -177,7 +177,7 @@ def test_blocks_that_put_the_picture_first_are_told_apart() -> None:
     """A switch of older hosts' Flux blocks; newer hosts have none, so their blocks are all text first."""
     from comfy.ldm.flux.layers import DoubleStreamBlock
 
-    mmdit, model = PACK["nodes.host.mmdit"], thin_model("flux")
+    mmdit, model = PACK["nodes.host.families.mmdit"], thin_model("flux")
     assert mmdit.image_first_blocks(model.model) == frozenset()
     module = module_of("flux", block("double.1"))
     module.flipped_img_txt = True

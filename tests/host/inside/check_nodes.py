@@ -87,7 +87,7 @@ def test_the_host_can_describe_every_node_to_the_page() -> None:
 def knowing() -> tuple[Any, Any]:
     """The tiny world's MODEL and CLIP with the random concept."""
     _, model, clip = worlds()
-    return PACK["nodes.host.concepts"].with_concept(model, clip, concept(), 1.0)
+    return PACK["nodes.host.concept.apply"].with_concept(model, clip, concept(), 1.0)
 
 
 def dci(**changes: Any) -> dict[str, Any]:

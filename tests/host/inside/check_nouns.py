@@ -46,7 +46,7 @@ def words_at(clip: Any, key: str, places: tuple[int, ...], prompt: str) -> str:
 
 
 def test_a_noun_is_found_in_every_familys_own_tokens() -> None:
-    nouns = PACK["nodes.host.nouns"]
+    nouns = PACK["nodes.host.dynaip.nouns"]
     for name, (clip, key) in clips().items():
         for noun in ("fish", "houseboat", "deep snow"):
             found = nouns.find_noun(clip, PROMPT, noun)
@@ -67,7 +67,7 @@ def refused(words: str, do: Callable[[], Any]) -> None:
 
 
 def test_a_missing_noun_prompt_or_clip_gets_one_sentence() -> None:
-    find = PACK["nodes.host.nouns"].find_noun
+    find = PACK["nodes.host.dynaip.nouns"].find_noun
     clip, _ = clips()["flux"]
     refused("noun did not come", lambda: find(clip, PROMPT, " "))
     refused("clip and prompt did not come", lambda: find(None, "", "fish"))
@@ -80,7 +80,7 @@ SHARP = 4.0  # random models look everywhere alike; these ones choose
 
 
 def noun(*places: int) -> Any:
-    return PACK["nodes.host.nouns"].NounPlaces("fish", places)
+    return PACK["nodes.host.dynaip.nouns"].NounPlaces("fish", places)
 
 
 def test_a_subject_with_a_noun_is_read_where_the_model_looks_for_it_once_it_was_watched() -> None:

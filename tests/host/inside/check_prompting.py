@@ -264,7 +264,7 @@ def test_a_run_leaves_nothing_behind_and_a_second_gives_the_same_bits() -> None:
 
 def test_a_cancelled_run_releases_everything() -> None:
     model, record = prompted("flux")
-    kind = PACK["nodes.host.prompted_run"].PromptedRun
+    kind = PACK["nodes.host.dynaip.prompted_run"].PromptedRun
     made: list[Any] = []
     kept = kind.rules
 

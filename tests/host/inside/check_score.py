@@ -68,7 +68,7 @@ def scored(**changes: Any) -> tuple[Any, ...]:
 
 def test_the_node_scores_as_the_core_does() -> None:
     core, load = PACK["dci_core.score.scores"], PACK["dci_core.score.encoders"]
-    as_rgb = PACK["dci_core.pictures"].as_rgb
+    as_rgb = PACK["dci_core.pictures.reference"].as_rgb
     with encoders() as root:
         *values, told = scored()
         judges = core.Judges(load.load_clip(root / "clip"), load.load_dino(root / "maker" / "dino"))

@@ -65,8 +65,8 @@ def siglip() -> Any:
 @cache
 def adapter_with_head() -> Any:
     """A `HostAdapter` of InstantX's form, written by its key names and converted with that file's head."""
-    convert, ancestors = PACK["dci_core.image_prompt.convert"], PACK["dci_core.image_prompt.ancestors"]
-    family = PACK["dci_core.image_prompt.families"].find_mmdit("tiny_flow")
+    convert, ancestors = PACK["dci_core.dynaip.convert"], PACK["dci_core.dynaip.ancestors"]
+    family = PACK["dci_core.families.mmdit"].find_mmdit("tiny_flow")
     numbers = {f"blocks.{block.stream}_{block.index}": i for i, block in enumerate(family.block_ids)}
     tensors = {}
     for key, x in pooled_adapter("attention", "pooled").core.state_dict().items():
@@ -79,7 +79,7 @@ def adapter_with_head() -> Any:
         write_siglip(vision)
         convert.convert_adapter(plain, whole, family, vision=vision)
         core = ancestors.read_ancestor({key: x.clone() for key, x in load_file(whole).items()}, family)
-    return PACK["nodes.host.adapters"].HostAdapter("instantx", core)
+    return PACK["nodes.host.dynaip.adapters"].HostAdapter("instantx", core)
 
 
 def pictures(seed: int = 3) -> Tensor:
@@ -93,18 +93,18 @@ def seen_publicly(shown: Tensor) -> Any:
 
 
 def given(images: Tensor) -> Any:
-    return PACK["nodes.host.applying"].Pictures(images, None, 0.0, "")
+    return PACK["nodes.host.dynaip.applying"].Pictures(images, None, 0.0, "")
 
 
 def test_the_last_states_and_the_pooled_vector_are_the_public_classes() -> None:
-    seen, expected = PACK["nodes.host.vision"].look(siglip(), pictures()), seen_publicly(pictures())
+    seen, expected = PACK["nodes.host.dynaip.vision"].look(siglip(), pictures()), seen_publicly(pictures())
     assert (seen.pooled, seen.projected) == (None, None) and seen.tokens.shape == (2, 16, WIDTH)
     assert distance(seen.tokens, expected.last_hidden_state) < AGREES
     assert distance(adapter_with_head().core.head(seen.tokens), expected.pooler_output) < AGREES
 
 
 def test_an_adapter_with_a_head_fuses_the_public_classes_vector() -> None:
-    fused = PACK["nodes.host.applying"].fuse(siglip(), adapter_with_head(), given(pictures()))
+    fused = PACK["nodes.host.dynaip.applying"].fuse(siglip(), adapter_with_head(), given(pictures()))
     expected = pooled_adapter("attention", "pooled").core.fuse([seen_publicly(pictures()).pooler_output])
     assert distance(fused.tokens, expected.tokens) < AGREES
 

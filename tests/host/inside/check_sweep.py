@@ -26,7 +26,7 @@ def parts(pictures: int = 1) -> dict[str, Any]:
 def vae() -> Any:
     """The tiny world's codec with random weights."""
     torch.manual_seed(0)
-    return PACK["nodes.host.tiny"].host_vae(PACK["dci_core.tiny.codec"].Codec())
+    return PACK["nodes.host.tiny.unet"].host_vae(PACK["dci_core.tiny.codec"].Codec())
 
 
 def swept(given: dict[str, Any], windows: str = "0.3, 0.6", strengths: str = "0, 1", **more: Any) -> tuple[Any, ...]:

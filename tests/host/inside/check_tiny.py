@@ -14,7 +14,7 @@ PROMPT, NOUN, AUXILIARY = "a zorp fish in the snow", "fish", "house"
 @cache
 def worlds() -> tuple[Any, Any, Any]:
     """(the core's random tiny model, the host's MODEL and CLIP with the same weights)."""
-    tiny = PACK["nodes.host.tiny"]
+    tiny = PACK["nodes.host.tiny.unet"]
     core = PACK["dci_core.tiny.model"].TinyModel.random(0)
     liven(core)
     return core, tiny.host_model(core), tiny.host_clip(core)
@@ -34,7 +34,7 @@ def liven(core: Any) -> None:
 @cache
 def concept() -> Any:
     """A concept of random weights, rank 2, with two modifier tokens."""
-    deltas, names = PACK["dci_core.deltas"], PACK["dci_core.concept"]
+    deltas, names = PACK["dci_core.concept.deltas"], PACK["dci_core.concept.learned"]
     core = worlds()[0]
     source = torch.Generator().manual_seed(4)
 
@@ -49,7 +49,7 @@ def concept() -> Any:
 
 def core_prompts() -> Any:
     """The pair in the core's own terms, with the concept on the model: (model, prompts)."""
-    tokens, prompts, apply = PACK["dci_core.tokens"], PACK["dci_core.prompts"], PACK["dci_core.apply"]
+    tokens, prompts, apply = PACK["dci_core.text.tokens"], PACK["dci_core.text.prompts"], PACK["dci_core.concept.apply"]
     model = apply.apply_concept(worlds()[0], concept())
     words = model.encoders["clip_l"]
 
@@ -71,8 +71,8 @@ def core_prompts() -> Any:
 def host_parts() -> tuple[Any, Any, Any, Any]:
     """(MODEL with the concept, positive, plan, negative) by the pack's own means."""
     _, model, clip = worlds()
-    model, clip = PACK["nodes.host.concepts"].with_concept(model, clip, concept(), 1.0)
-    positive, plan, _ = PACK["nodes.host.pairs"].make_pair(clip, concept(), PROMPT, AUXILIARY)
+    model, clip = PACK["nodes.host.concept.apply"].with_concept(model, clip, concept(), 1.0)
+    positive, plan, _ = PACK["nodes.host.dci.pairs"].make_pair(clip, concept(), PROMPT, AUXILIARY)
     return model, positive, plan, clip.encode_from_tokens_scheduled(clip.tokenize(""))
 
 
@@ -100,7 +100,7 @@ def test_one_step_of_the_hosts_unet_is_the_cores() -> None:
 
 def test_plain_runs_agree() -> None:
     model, prompts = core_prompts()
-    sampling = PACK["dci_core.sample"]
+    sampling = PACK["dci_core.dci.run"]
     how = sampling.SampleSettings(num_steps=20, cfg=6.0, sampler="euler")
     mine = sampling.sample_latents(model, prompts, seeds=[5], settings=how).concept
     patched, positive, _, negative = host_parts()
@@ -111,14 +111,14 @@ def test_plain_runs_agree() -> None:
 def agree(guidance: str, sampler: str = "euler") -> None:
     """Asserts that 20 steps with DCI agree between host and core, and differ from the plain run."""
     model, prompts = core_prompts()
-    sampling, branches = PACK["dci_core.sample"], PACK["dci_core.branches"]
+    sampling, branches = PACK["dci_core.dci.run"], PACK["dci_core.dci.branches"]
     how = sampling.SampleSettings(num_steps=20, cfg=3.0, sampler=sampler)
     dci = branches.DciSettings(window=0.5, strength=1.2, guidance=guidance)
     mine = sampling.sample_latents(model, prompts, seeds=[5], settings=how, dci=dci).concept
     plain, positive, plan, negative = host_parts()
-    dbim = dci.dbim(PACK["dci_core.families"].find_family("tiny"))
-    patch = PACK["nodes.host.plan"].DciPatch(plan, dci, dbim)
-    patched, _ = PACK["nodes.host.branching"].with_dci(plain, patch)
+    dbim = dci.dbim(PACK["dci_core.families.unet"].find_family("tiny"))
+    patch = PACK["nodes.host.dci.plan"].DciPatch(plan, dci, dbim)
+    patched, _ = PACK["nodes.host.dci.branching"].with_dci(plain, patch)
     args = {"steps": 20, "cfg": 3.0, "shape": (1, 8, 16, 16), "sampler": sampler}
     theirs, off = sample(patched, positive, negative, **args), sample(plain, positive, negative, **args)
     print("MEASURED", {guidance: distance(theirs, mine), "effect": distance(off, mine)})
@@ -145,7 +145,7 @@ def test_ddim_runs_agree() -> None:
 
 def test_a_concept_of_strength_zero_leaves_the_weights_alone() -> None:
     _, model, clip = worlds()
-    off, knows = PACK["nodes.host.concepts"].with_concept(model, clip, concept(), 0.0)
+    off, knows = PACK["nodes.host.concept.apply"].with_concept(model, clip, concept(), 0.0)
     assert not off.patches
     words = clip.encode_from_tokens_scheduled(clip.tokenize("a fish"))
     assert torch.equal(words[0][0], knows.encode_from_tokens_scheduled(knows.tokenize("a fish"))[0][0])
@@ -163,29 +163,31 @@ def test_the_trigger_never_leaks_into_the_clip_it_came_from() -> None:
 
 def test_a_weighted_trigger_keeps_its_weight_and_its_place() -> None:
     _, model, clip = worlds()
-    _, clip = PACK["nodes.host.concepts"].with_concept(model, clip, concept(), 1.0)
-    _, plan, _ = PACK["nodes.host.pairs"].make_pair(clip, concept(), "a (zorp fish:1.3) in the snow", AUXILIARY)
+    _, clip = PACK["nodes.host.concept.apply"].with_concept(model, clip, concept(), 1.0)
+    _, plan, _ = PACK["nodes.host.dci.pairs"].make_pair(clip, concept(), "a (zorp fish:1.3) in the snow", AUXILIARY)
     assert plan.tokens == host_parts()[2].tokens
     assert {weight for _, weight in clip.tokenize("a (zorp fish:1.3)")["l"][0]} == {1.0, 1.3}
 
 
 def test_a_prompt_of_two_chunks_is_found_in_the_second() -> None:
     _, model, clip = worlds()
-    _, clip = PACK["nodes.host.concepts"].with_concept(model, clip, concept(), 1.0)
+    _, clip = PACK["nodes.host.concept.apply"].with_concept(model, clip, concept(), 1.0)
     long = "the " * 80 + PROMPT
-    positive, plan, _ = PACK["nodes.host.pairs"].make_pair(clip, concept(), long, AUXILIARY)
+    positive, plan, _ = PACK["nodes.host.dci.pairs"].make_pair(clip, concept(), long, AUXILIARY)
     assert positive[0][0].shape[1] == plan.tokens.concept.length == 154
     assert min(plan.tokens.concept.span) > 77 and 77 not in plan.tokens.concept.real
 
 
 def test_a_prompt_of_two_chunks_draws_with_an_effect() -> None:
     _, model, clip = worlds()
-    model, clip = PACK["nodes.host.concepts"].with_concept(model, clip, concept(), 1.0)
-    positive, plan, _ = PACK["nodes.host.pairs"].make_pair(clip, concept(), "the " * 80 + PROMPT, AUXILIARY)
+    model, clip = PACK["nodes.host.concept.apply"].with_concept(model, clip, concept(), 1.0)
+    positive, plan, _ = PACK["nodes.host.dci.pairs"].make_pair(clip, concept(), "the " * 80 + PROMPT, AUXILIARY)
     negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
-    dci = PACK["dci_core.branches"].DciSettings(window=0.5)
-    patch = PACK["nodes.host.plan"].DciPatch(plan, dci, dci.dbim(PACK["dci_core.families"].find_family("tiny")))
-    patched, record = PACK["nodes.host.branching"].with_dci(model, patch)
+    dci = PACK["dci_core.dci.branches"].DciSettings(window=0.5)
+    patch = PACK["nodes.host.dci.plan"].DciPatch(
+        plan, dci, dci.dbim(PACK["dci_core.families.unet"].find_family("tiny"))
+    )
+    patched, record = PACK["nodes.host.dci.branching"].with_dci(model, patch)
     args = {"steps": 3, "shape": (1, 8, 16, 16)}
     drawn, off = sample(patched, positive, negative, **args), sample(model, positive, negative, **args)
     assert drawn.isfinite().all() and record.weights and distance(drawn, off) > 1e-3
@@ -194,9 +196,9 @@ def test_a_prompt_of_two_chunks_draws_with_an_effect() -> None:
 def refused(words: str, *args: Any) -> None:
     """Asserts that this pair is refused with a sentence that holds these words."""
     _, model, clip = worlds()
-    _, knows = PACK["nodes.host.concepts"].with_concept(model, clip, concept(), 1.0)
+    _, knows = PACK["nodes.host.concept.apply"].with_concept(model, clip, concept(), 1.0)
     try:
-        PACK["nodes.host.pairs"].make_pair(knows, concept(), *args)
+        PACK["nodes.host.dci.pairs"].make_pair(knows, concept(), *args)
     except PACK["dci_core.errors"].PackError as error:
         assert words in str(error), error
     else:
@@ -213,7 +215,7 @@ def test_two_concepts_with_one_trigger_are_refused_and_with_two_are_chained() ->
     from dataclasses import replace
 
     _, model, clip = worlds()
-    concepts = PACK["nodes.host.concepts"]
+    concepts = PACK["nodes.host.concept.apply"]
     once = concepts.with_concept(model, clip, concept(), 1.0)
     second = replace(concept(), trigger="blim")
     _, both = concepts.with_concept(*once, second, 1.0)
@@ -231,7 +233,7 @@ def test_a_concept_of_another_family_is_refused() -> None:
 
     _, model, clip = worlds()
     try:
-        PACK["nodes.host.concepts"].with_concept(model, clip, replace(concept(), family="sd15"), 1.0)
+        PACK["nodes.host.concept.apply"].with_concept(model, clip, replace(concept(), family="sd15"), 1.0)
     except PACK["dci_core.errors"].BadConcept as error:
         assert "sd15" in str(error) and "tiny" in str(error)
     else:
@@ -240,16 +242,16 @@ def test_a_concept_of_another_family_is_refused() -> None:
 
 def test_host_and_core_know_a_base_model_by_the_same_hash() -> None:
     core, model, clip = worlds()
-    family = PACK["dci_core.families"].find_family("tiny")
-    own = PACK["dci_core.base_hash"].hash_base(dict(core.unet.named_parameters()), family.layers)
-    identity = PACK["nodes.host.identity"]
-    changed, _ = PACK["nodes.host.concepts"].with_concept(model, clip, concept(), 1.0)
+    family = PACK["dci_core.families.unet"].find_family("tiny")
+    own = PACK["dci_core.concept.base_hash"].hash_base(dict(core.unet.named_parameters()), family.layers)
+    identity = PACK["nodes.host.concept.identity"]
+    changed, _ = PACK["nodes.host.concept.apply"].with_concept(model, clip, concept(), 1.0)
     assert identity.base_hash(model, family) == identity.base_hash(changed, family) == own
     assert identity.patches_hash(model) != identity.patches_hash(changed)
 
 
 def test_previews_of_the_tiny_world_have_a_colour_for_each_channel() -> None:
     _, model, _ = worlds()
-    PACK["nodes.host.tiny"].give_previews(model, PACK["dci_core.tiny.codec"].Codec().eval())
+    PACK["nodes.host.tiny.unet"].give_previews(model, PACK["dci_core.tiny.codec"].Codec().eval())
     form = model.model.latent_format
     assert torch.tensor(form.latent_rgb_factors).shape == (8, 3) and len(form.latent_rgb_factors_bias) == 3

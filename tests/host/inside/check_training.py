@@ -34,8 +34,8 @@ def pictures() -> list[Any]:
 
 def lesson(steps: int = STEPS, **changes: Any) -> Any:
     """A short training with a rate that shows."""
-    settings = PACK["dci_core.ico_settings"].IcoSettings(steps=steps, learning_rate=1e-3, modifier_tokens=2)
-    made = PACK["nodes.host.training"].Lesson("fish", "zorp", settings, pictures(), keep_rank=None, preview_every=0)
+    settings = PACK["dci_core.ico.settings"].IcoSettings(steps=steps, learning_rate=1e-3, modifier_tokens=2)
+    made = PACK["nodes.host.ico.training"].Lesson("fish", "zorp", settings, pictures(), keep_rank=None, preview_every=0)
     return replace(made, **changes)
 
 
@@ -59,7 +59,9 @@ def in_new_folder(check: Callable[[Path], None]) -> None:
 def train(chosen: Any) -> tuple[Any, list[float]]:
     """What the node's work gives."""
     _, model, clip = worlds()
-    return PACK["nodes.host.training"].train_concept(model, clip, PACK["nodes.host.tiny"].host_vae(codec()), chosen)
+    return PACK["nodes.host.ico.training"].train_concept(
+        model, clip, PACK["nodes.host.tiny.unet"].host_vae(codec()), chosen
+    )
 
 
 def same(one: Any, other: Any, limit: float = 0.0) -> bool:
@@ -74,8 +76,8 @@ def test_twenty_steps_in_the_host_are_twenty_steps_in_the_core() -> None:
     def check(folder: Path) -> None:
         core, _, _ = worlds()
         concept, losses = train(lesson())
-        state_of, ico = PACK["dci_core.training_state"], PACK["dci_core.ico"]
-        data_of, pictures_of = PACK["dci_core.training_data"], PACK["dci_core.pictures"]
+        state_of, ico = PACK["dci_core.ico.state"], PACK["dci_core.ico.train"]
+        data_of, pictures_of = PACK["dci_core.ico.data"], PACK["dci_core.pictures.reference"]
         rare = [core.encoders["clip_l"].tokenize(w)[0] for w in PACK["dci_core.tiny.world.words"].RARE_WORDS]
         data = data_of.encode_pictures([pictures_of.make_picture(p, 128) for p in pictures()], codec().encode)
         with torch.inference_mode(False), torch.enable_grad():
@@ -84,7 +86,7 @@ def test_twenty_steps_in_the_host_are_twenty_steps_in_the_core() -> None:
             state = state_of.begin_training(own, data, lesson().settings, noun="fish", rare_tokens={"clip_l": rare})
             for _ in ico.train_steps(own, data, state):
                 pass
-        mine = PACK["dci_core.concept"].make_concept(state, trigger="zorp", rank=None)
+        mine = PACK["dci_core.concept.learned"].make_concept(state, trigger="zorp", rank=None)
         print("MEASURED", {"losses": distance(torch.tensor(losses), torch.tensor(state.losses))})
         assert distance(torch.tensor(losses), torch.tensor(state.losses)) < 1e-3
         assert same(concept, mine, 1e-3)
@@ -103,7 +105,7 @@ def ordinary(part: Any) -> Any:
 def test_a_second_training_of_the_same_is_read_from_disk() -> None:
     def check(folder: Path) -> None:
         first, losses = train(lesson(steps=3))
-        training = PACK["nodes.host.training"]
+        training = PACK["nodes.host.ico.training"]
         kept, training.run_training = training.run_training, None
         try:
             second, again = train(lesson(steps=3))
@@ -122,7 +124,7 @@ def test_a_cancelled_training_goes_on_where_it_was() -> None:
         import comfy.model_management as management
 
         straight, losses = train(lesson(steps=6))
-        training = PACK["nodes.host.training"]
+        training = PACK["nodes.host.ico.training"]
         for file in folder.rglob("zorp*"):
             file.unlink()
         kept = training.after_step
@@ -172,13 +174,13 @@ def test_training_leaves_nothing_on_the_model() -> None:
 def test_a_saved_concept_draws_what_the_trained_one_draws() -> None:
     def check(folder: Path) -> None:
         concept, _ = train(lesson(steps=4))
-        files = PACK["dci_core.concept_file"]
+        files = PACK["dci_core.concept.file"]
         files.save_concept(concept, folder / "mine.safetensors")
         loaded = files.load_concept(PACK["nodes.host.folders"].concept_path("mine.safetensors"))
         _, model, clip = worlds()
         drawn = []
         for each in (concept, loaded):
-            own, knows = PACK["nodes.host.concepts"].with_concept(model, clip, each, 1.0)
+            own, knows = PACK["nodes.host.concept.apply"].with_concept(model, clip, each, 1.0)
             words = knows.encode_from_tokens_scheduled(knows.tokenize("a zorp fish in the snow"))
             drawn.append(sample(own, words, words, steps=3, shape=(1, 8, 16, 16)))
         plain = clip.encode_from_tokens_scheduled(clip.tokenize("a fish in the snow"))
@@ -199,7 +201,7 @@ def test_pictures_are_shown_while_it_learns_whatever_the_samplers_show() -> None
             shown.append((value, total, preview))
             kept(self, value, total, preview)
 
-        tiny, (_, model, _) = PACK["nodes.host.tiny"], worlds()
+        tiny, (_, model, _) = PACK["nodes.host.tiny.unet"], worlds()
         tiny.give_previews(model, codec())
         comfy.utils.ProgressBar.update_absolute = see
         try:
@@ -225,7 +227,7 @@ def refused(words: str, **changes: Any) -> None:
 
 def test_computing_blocks_again_gives_the_same_concept_and_leaves_nothing_behind() -> None:
     def check(folder: Path) -> None:
-        training, (_, model, clip) = PACK["nodes.host.training"], worlds()
+        training, (_, model, clip) = PACK["nodes.host.ico.training"], worlds()
         straight, losses = train(lesson(steps=3))
         for file in folder.rglob("zorp*"):
             file.unlink()
@@ -246,7 +248,7 @@ def test_computing_blocks_again_gives_the_same_concept_and_leaves_nothing_behind
 
 def test_blocks_are_computed_again_where_little_memory_is_free() -> None:
     def check(folder: Path) -> None:
-        training, seen = PACK["nodes.host.training"], []
+        training, seen = PACK["nodes.host.ico.training"], []
         gradients, share = training.open_to_gradients, training.FREE_SHARE
 
         def watched(*networks: Any, recomputes: bool = False) -> Any:

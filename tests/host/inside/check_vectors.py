@@ -41,18 +41,18 @@ def test_the_pack_gives_the_released_latents() -> None:
 
     case, given = released()
     model = checkpoint()
-    tokens = PACK["dci_core.tokens"]
+    tokens = PACK["dci_core.text.tokens"]
     sides = [
         tokens.TokenSet(tuple(i + 1 for i in case[f"{side}_indices"]), tuple(range(1, case[f"length_{side}"] + 1)), 77)
         for side in ("concept", "aux")
     ]
-    plans = PACK["nodes.host.plan"]
+    plans = PACK["nodes.host.dci.plan"]
     plan = plans.DciPlan("lab", given["aa"], None, tokens.PairTokens(*sides))
-    settings = PACK["dci_core.branches"].DciSettings(
+    settings = PACK["dci_core.dci.branches"].DciSettings(
         window=case["agg"], strength=case["lam"], guidance="shared", gain="reference"
     )
-    dbim = settings.dbim(PACK["dci_core.families"].find_family("sd15"))
-    branching = PACK["nodes.host.branching"]
+    dbim = settings.dbim(PACK["dci_core.families.unet"].find_family("sd15"))
+    branching = PACK["nodes.host.dci.branching"]
     patched, record = branching.with_dci(model, plans.DciPatch(plan, settings, dbim))
     patched, rows = counting_rows(patched)
 

@@ -43,7 +43,7 @@ def pictures(count: int = 2, height: int = 40, width: int = 56) -> torch.Tensor:
 
 def test_every_layer_is_seen_as_the_host_itself_sees_it() -> None:
     vision = small_vision()
-    seen, told = PACK["nodes.host.vision"].look(vision, pictures()), vision.encode_image(pictures())
+    seen, told = PACK["nodes.host.dynaip.vision"].look(vision, pictures()), vision.encode_image(pictures())
     assert len(seen.states) == 5 and all(state.shape == (2, 17, 32) for state in seen.states)
     assert torch.equal(seen.states[3], told["penultimate_hidden_states"])
     assert torch.equal(seen.states[4], told["last_hidden_state"])
@@ -60,14 +60,14 @@ def plain_attention(q: Any, k: Any, v: Any, heads: int, mask: Any) -> Any:
 
 
 def test_sizes_of_a_vision_model_are_told() -> None:
-    assert PACK["nodes.host.vision"].sizes_of(small_vision()) == (32, 4)
+    assert PACK["nodes.host.dynaip.vision"].sizes_of(small_vision()) == (32, 4)
 
 
 def test_other_image_encoders_are_refused() -> None:
     class Odd:
         model = torch.nn.Linear(1, 1)
 
-    refused("Linear", lambda: PACK["nodes.host.vision"].look(Odd(), pictures()))
+    refused("Linear", lambda: PACK["nodes.host.dynaip.vision"].look(Odd(), pictures()))
 
 
 def refused(words: str, do: Callable[[], Any]) -> None:
@@ -81,7 +81,7 @@ def refused(words: str, do: Callable[[], Any]) -> None:
 
 
 def test_a_mask_leaves_the_subject_alone_on_grey_in_a_square() -> None:
-    vision = PACK["nodes.host.vision"]
+    vision = PACK["nodes.host.dynaip.vision"]
     grey = (0.5, 0.25, 0.75)
     shown, mask = pictures(1), torch.zeros(1, 40, 56)
     mask[:, 10:20, 4:34] = 1
@@ -93,14 +93,14 @@ def test_a_mask_leaves_the_subject_alone_on_grey_in_a_square() -> None:
 
 
 def test_a_mask_may_have_any_size_and_may_touch_the_edge() -> None:
-    vision = PACK["nodes.host.vision"]
+    vision = PACK["nodes.host.dynaip.vision"]
     for mask in (torch.ones(7, 9), torch.ones(1, 400, 300), torch.ones(2, 40, 56)):
         cut = vision.cut_out(pictures(), mask, (0.5, 0.5, 0.5))
         assert cut.shape[0] == 2 and cut.shape[1] == cut.shape[2] and cut.isfinite().all()
 
 
 def test_a_mask_changes_what_is_seen() -> None:
-    vision, model = PACK["nodes.host.vision"], small_vision()
+    vision, model = PACK["nodes.host.dynaip.vision"], small_vision()
     mask = torch.zeros(40, 56)
     mask[:, :28] = 1
     cut = vision.cut_out(pictures(), mask, tuple(model.image_mean))
@@ -111,6 +111,6 @@ def test_a_mask_changes_what_is_seen() -> None:
 
 
 def test_bad_masks_get_one_sentence() -> None:
-    vision = PACK["nodes.host.vision"]
+    vision = PACK["nodes.host.dynaip.vision"]
     refused("shows nothing", lambda: vision.cut_out(pictures(), torch.zeros(40, 56), (0.5, 0.5, 0.5)))
     refused("3 subject masks", lambda: vision.cut_out(pictures(), torch.ones(3, 40, 56), (0.5, 0.5, 0.5)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 LOAD_SECONDS = 0.0  # set by run.py: processor time that loading the pack took
-PACK: Any = None  # set by run.py: PACK["nodes.host.branching"] is a module of the pack as the host loaded it
+PACK: Any = None  # set by run.py: PACK["nodes.host.dci.branching"] is a module of the pack as the host loaded it
 
 SMALL_UNET = {
     "image_size": 32,
@@ -63,24 +63,24 @@ def text(seed: int, length: int = 77, width: int = 128) -> Tensor:
 
 def plan(auxiliary: Tensor, *, length: int = 77, pooled: Tensor | None = None) -> Any:
     """A plan whose concept stands in slots 2 to 4 of seven words, its stand-in in slot 2 of five."""
-    tokens = PACK["dci_core.tokens"]
+    tokens = PACK["dci_core.text.tokens"]
     concept = tokens.TokenSet((2, 3, 4), tuple(range(1, 8)), length)
     other = tokens.TokenSet((2,), tuple(range(1, 6)), auxiliary.shape[1])
-    return PACK["nodes.host.plan"].DciPlan("lab", auxiliary, pooled, tokens.PairTokens(concept, other))
+    return PACK["nodes.host.dci.plan"].DciPlan("lab", auxiliary, pooled, tokens.PairTokens(concept, other))
 
 
 def conditioning(rows: Tensor, made_for: Any = None, **options: Any) -> list[list[Any]]:
     """The host's conditioning of one text, with the plan's mark where a plan is given."""
-    mark = {} if made_for is None else {PACK["nodes.host.plan"].MARK: made_for.mark}
+    mark = {} if made_for is None else {PACK["nodes.host.dci.plan"].MARK: made_for.mark}
     return [[rows, {**mark, **options}]]
 
 
 def apply(model: Any, made_plan: Any, family: str = "tiny", hints: str = "both", **settings: Any) -> tuple[Any, Any]:
     """(model with DCI, record)."""
-    chosen = PACK["dci_core.branches"].DciSettings(**settings)
-    dbim = chosen.dbim(PACK["dci_core.families"].find_family(family))
-    return PACK["nodes.host.branching"].with_dci(
-        model, PACK["nodes.host.plan"].DciPatch(made_plan, chosen, dbim, hints)
+    chosen = PACK["dci_core.dci.branches"].DciSettings(**settings)
+    dbim = chosen.dbim(PACK["dci_core.families.unet"].find_family(family))
+    return PACK["nodes.host.dci.branching"].with_dci(
+        model, PACK["nodes.host.dci.plan"].DciPatch(made_plan, chosen, dbim, hints)
     )
 
 

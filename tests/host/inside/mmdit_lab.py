@@ -91,7 +91,7 @@ def words(seed: int, length: int = 6) -> Any:
 def block(name: str) -> Any:
     """The block of that name, such as `double.1`."""
     stream, _, index = name.partition(".")
-    return PACK["dci_core.image_prompt.joint"].BlockId(stream, int(index))
+    return PACK["dci_core.attention.joint"].BlockId(stream, int(index))
 
 
 def all_blocks(name: str) -> list[Any]:
@@ -103,7 +103,7 @@ def installed(
     model: Any, rules: dict[str, Any], place: str = "attention", image_first: Sequence[str] = (), **more: Any
 ) -> Any:
     """The model with rules by block name, put in around each model call, every row reading."""
-    joint, mmdit = PACK["nodes.host.joint"], PACK["nodes.host.mmdit"]
+    joint, mmdit = PACK["nodes.host.attention.joint"], PACK["nodes.host.families.mmdit"]
     clone = model.clone()
 
     def wrapper(executor: Any, x: Tensor, t: Tensor, c: Any, cc: Any, control: Any, options: Any, **kw: Any) -> Tensor:
@@ -142,13 +142,13 @@ class LabAdapter:
         heads, d = 2, 64 if self.name == "sd3" else 24
         pair = lambda: tuple(torch.randn(1, heads, 4, d, generator=source).to(device, dtype) for _ in range(2))  # noqa: E731
         kinds = {key: (pair(), pair() if self.of_text else None) for key in sorted(self.blocks)}
-        made = PACK["dci_core.image_prompt.decoupled"].BlockKV
+        made = PACK["dci_core.dynaip.decoupled"].BlockKV
         return {key: made(image, text) for key, (image, text) in kinds.items()}
 
 
 def family_of_lab(name: str) -> None:
     """Makes a thin model's sizes known as a family of the lab."""
-    families = PACK["dci_core.image_prompt.families"]
+    families = PACK["dci_core.families.mmdit"]
     width, heads = {"flux": (48, 2), "sd3": (128, 2), "qwen": (48, 2)}[name]
     families.FAMILIES[f"lab_{name}"] = families.MmditFamily(f"lab_{name}", width, heads, BLOCKS[name])
 
@@ -156,7 +156,7 @@ def family_of_lab(name: str) -> None:
 def prompted(name: str, model: Any = None, adapter: Any = None, noun: Any = None, **subject: Any) -> tuple[Any, Any]:
     """(thin model that reads one more subject, record)."""
     family_of_lab(name)
-    prompting, readings = PACK["nodes.host.prompting"], PACK["nodes.host.readings"]
-    settings = PACK["dci_core.image_prompt.subject"].Subject(**subject)
+    prompting, readings = PACK["nodes.host.dynaip.prompting"], PACK["nodes.host.dynaip.readings"]
+    settings = PACK["dci_core.dynaip.subject"].Subject(**subject)
     reference = readings.HeldReference(adapter or LabAdapter(name), torch.zeros(1, 4, 8), settings, noun)
     return prompting.with_reference(thin_model(name) if model is None else model, reference)

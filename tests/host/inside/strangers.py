@@ -40,7 +40,7 @@ def fp8_model() -> Any:
         unet_extra_config: dict[str, Any] = {}
         latent_format = Latents
 
-    config = Config(PACK["nodes.host.tiny"].unet_config(core.unet.params))
+    config = Config(PACK["nodes.host.tiny.unet"].unet_config(core.unet.params))
     config.set_inference_dtype(torch.float8_e4m3fn, torch.float32)
     cpu = torch.device("cpu")
     model = model_base.BaseModel(config, device=cpu)
@@ -50,7 +50,7 @@ def fp8_model() -> Any:
 
 def gguf_model() -> Any:
     """The tiny world with one value weight as packed bytes of another shape, as packs for quantised files hold them."""
-    patcher = PACK["nodes.host.tiny"].host_model(worlds()[0])
+    patcher = PACK["nodes.host.tiny.unet"].host_model(worlds()[0])
     layer = patcher.model.diffusion_model.middle_block[1].transformer_blocks[0].attn2.to_v
     packed = torch.zeros(layer.weight.shape[0], 40, dtype=torch.uint8)
     layer.weight = torch.nn.Parameter(packed, requires_grad=False)

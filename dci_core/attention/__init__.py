@@ -1,0 +1,1 @@
+"""One block's attention as the methods see it: the seam between model families and methods."""

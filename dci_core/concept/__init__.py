@@ -1,0 +1,1 @@
+"""A learned concept: what it is, its file, its exports."""

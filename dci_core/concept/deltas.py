@@ -1,0 +1,109 @@
+"""Learned changes of the key and value weights of every cross-attention, applied from outside the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..attention.cross import AttentionCall, AttentionRule
+from ..attention.layers import LayerId
+from ..errors import BadModel
+from ..families.weight_names import PARTS
+
+Widths = Mapping[LayerId, tuple[int, int]]
+"""Per cross-attention: (width of keys and values, width of the text)."""
+
+
+class Delta(NamedTuple):
+    """A change of one weight: up @ down, or `up` alone when it is not factored.
+
+    up    [inner rank], or [inner context] at full rank
+    down  [rank context], or None
+    """
+
+    up: Tensor
+    down: Tensor | None = None
+
+    def dense(self) -> Tensor:
+        """The whole change, [inner context], fp32."""
+        return self.up.float() if self.down is None else self.up.float() @ self.down.float()
+
+    def of(self, context: Tensor) -> Tensor:
+        """context @ delta^T in fp32: [rows t context] -> [rows t inner]."""
+        x = context.float()
+        return x @ self.up.float().T if self.down is None else x @ self.down.float().T @ self.up.float().T
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(inner, context)."""
+        return self.up.shape[0], (self.up if self.down is None else self.down).shape[1]
+
+
+class LayerDelta(NamedTuple):
+    """Changes of one layer's key and value weights."""
+
+    k: Delta
+    v: Delta
+
+
+class KVDeltas(nn.Module):
+    """Trainable changes of all key and value weights, fp32 whatever the model's precision; they start at zero.
+
+    rank  number of factors, or None for full rank
+    """
+
+    def __init__(self, widths: Widths, rank: int | None, generator: torch.Generator, device: torch.device) -> None:
+        super().__init__()
+        self.layers = tuple(widths)
+        self.parts = nn.ParameterDict()
+        for layer, (inner, context) in widths.items():
+            for part in PARTS:
+                name = _name(layer, part)
+                shape = (inner, context if rank is None else rank)
+                self.parts[f"{name}_up"] = nn.Parameter(torch.zeros(shape, device=device))
+                if rank is not None:
+                    down = torch.randn(rank, context, generator=generator) * context**-0.5
+                    self.parts[f"{name}_down"] = nn.Parameter(down.to(device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the changes are: with the model that denoises."""
+        return next(iter(self.parts.values())).device
+
+    def of_layer(self, layer: LayerId) -> LayerDelta:
+        """The layer's two changes, as parameters; raises BadModel for a layer that is not trained."""
+        if layer not in self.layers:
+            raise BadModel(
+                f"the model called the cross-attention {tuple(layer)}",
+                "a layer of the width table was expected",
+                "pass the widths of every cross-attention of this model",
+            )
+        return LayerDelta(*(self._part(_name(layer, part)) for part in PARTS))
+
+    def rule(self, then: AttentionRule = AttentionCall.plain) -> AttentionRule:
+        """The changes as a rule, with the begin mark's keys and values cut from the gradient; `then` may follow."""
+        return lambda call: then(changed(call, self.of_layer(call.layer), hold_first=True))
+
+    def _part(self, name: str) -> Delta:
+        return Delta(self.parts[f"{name}_up"], self.parts.get(f"{name}_down"))
+
+
+def changed(call: AttentionCall, delta: LayerDelta, hold_first: bool = False) -> AttentionCall:
+    """The call with keys and values as the changed weights would project them.
+
+    hold_first  keep the values of the begin mark but cut their gradient (training only; the released code does so)
+    """
+    k = (call.k.float() + delta.k.of(call.context)).to(call.k.dtype)
+    v = (call.v.float() + delta.v.of(call.context)).to(call.v.dtype)
+    return call.with_text(_hold(k), _hold(v)) if hold_first else call.with_text(k, v)
+
+
+def _hold(x: Tensor) -> Tensor:
+    return torch.cat([x[:, :1].detach(), x[:, 1:]], dim=1)  # [rows t (heads d)]
+
+
+def _name(layer: LayerId, part: str) -> str:
+    return f"{layer.stage}_{layer.block}_{layer.index}_{part}"

@@ -1,0 +1,49 @@
+"""A concept as two plain files for users without this pack: a LoRA and an embedding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..attention.layers import LayerId
+from ..families.weight_names import PARTS, block_path, diffusers_path
+from ..files import write_tensors
+from .learned import DEFAULT_RANK, Concept, pack_deltas
+
+DIFFUSERS_SPELLING = frozenset(
+    {"sd15", "sd15_v", "sd21", "sd21_base"}
+)  # what LoRA files of these families are written in
+
+
+def export_lora(concept: Concept, path: Path, *, rank: int = DEFAULT_RANK, precision: str = "fp16") -> float:
+    """A LoRA of the weight changes stands at path; returns the relative error of its rank and precision.
+
+    Keys as in kohya's files (`lora_unet_<module>.lora_up.weight`), alpha equal to the rank: strength 1 is the concept.
+    """
+    kept, about = pack_deltas(concept.deltas, rank, precision)
+    tensors: dict[str, Tensor] = {}
+    for layer, delta in kept.items():
+        for part, change in zip(PARTS, delta, strict=True):
+            assert change.down is not None  # a rank was asked, so factors are what there is
+            name = lora_name(concept.family, layer, part)
+            tensors[f"{name}.lora_up.weight"] = change.up
+            tensors[f"{name}.lora_down.weight"] = change.down
+            tensors[f"{name}.alpha"] = torch.tensor(float(change.down.shape[0]))
+    write_tensors(path, tensors, {"ss_output_name": concept.trigger})
+    return about.error
+
+
+def export_embedding(concept: Concept, path: Path) -> None:
+    """The modifier tokens stand at path as an embedding file: {"clip_l": [T c], "clip_g": [T c]}.
+
+    A host shows them where the prompt names the file (`embedding:<file> <noun>`).
+    """
+    write_tensors(path, {name: rows.float() for name, rows in concept.tokens.items()}, {})
+
+
+def lora_name(family: str, layer: LayerId, part: str) -> str:
+    """`lora_unet_<module with underscores>`, in the spelling that the family's LoRA files use."""
+    module = diffusers_path(layer) if family in DIFFUSERS_SPELLING else block_path(layer)
+    return f"lora_unet_{module}.to_{part}".replace(".", "_")

@@ -1,0 +1,173 @@
+"""Dual-branch integration (DBIM): attention maps -> branch weights -> integrated output.
+
+Shapes: b pictures, heads, n image tokens, t text tokens, d head width.
+Source: Jin et al., ECCV 2024 (arXiv 2412.04831); constants and order of normalisation from the released code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..attention.cross import AttentionCall, AttentionRule
+from ..attention.layers import LayerId
+from ..errors import BadModel
+from ..indices import indices_on, picker
+from ..text.tokens import PairTokens
+from .maps import TOKEN_SHARPNESS, AuxiliaryView, BranchRows, kept_views, live_views
+
+SPATIAL_SHARPNESS = 10.0  # released code: softmax over the image tokens of 10 * map
+MOST_HALVINGS = 3  # of a latent on its way to any cross-attention, in every family
+GAIN = 500.0  # released code: each map sums to 500 over the image tokens
+
+ObserveWeights = Callable[[LayerId, Tensor, tuple[int, int]], None]
+"""Receives (layer, weights [b heads n], grid) of each integrated layer."""
+
+
+@dataclass(frozen=True)
+class DbimSettings:
+    """How the branches are weighed, layer by layer.
+
+    strength          the paper's lambda: 1 balanced, 0 a neutral blend (not off), larger gives the context more room
+    shares            per layer in 0..1, how far it goes from plain to integrated; a layer not named is plain
+    reference_tokens  per layer, image tokens at which the gain is GAIN (mode `scaled`); None: GAIN everywhere
+    region            [h w] or [b h w] in 0..1, multiplies the share where it lies; None: everywhere
+    fixed_weight      a control: this share for the concept everywhere instead of the maps
+    inverts_noun      a control: weigh by the auxiliary noun itself, as the newest released state does by mistake
+    """
+
+    shares: Mapping[LayerId, float]
+    strength: float = 1.0
+    reference_tokens: Mapping[LayerId, int] | None = None
+    region: Tensor | None = field(default=None, compare=False)
+    fixed_weight: float | None = None
+    inverts_noun: bool = False
+    token_sharpness: float = TOKEN_SHARPNESS
+    spatial_sharpness: float = SPATIAL_SHARPNESS
+    gain: float = GAIN
+
+    def gain_at(self, layer: LayerId, num_tokens: int) -> float:
+        """What a map of this layer sums to, at this number of image tokens."""
+        if self.reference_tokens is None:
+            return self.gain
+        if layer not in self.reference_tokens:
+            raise BadModel(
+                f"the model has a cross-attention layer {tuple(layer)}",
+                f"the family's {len(self.reference_tokens)} layers are known by name",
+                "use gain `reference` or add the layer to its family",
+            )
+        return self.gain * num_tokens / self.reference_tokens[layer]
+
+
+def branch_weights(
+    concept_map: Tensor,
+    auxiliary_map: Tensor,
+    strength: float,
+    *,
+    gain: float = GAIN,
+    sharpness: float = SPATIAL_SHARPNESS,
+) -> Tensor:
+    """Share of the concept branch in each image token's output.
+
+    concept_map    [b heads n], attention on the concept's span
+    auxiliary_map  [b heads n], attention on everything except the auxiliary noun
+    strength       scale on the auxiliary side; larger gives the context more room
+    gain           what each map sums to over n after its spatial softmax
+    returns        [b heads n], in 0..1; the auxiliary share is one minus it
+    """
+    concept = (sharpness * concept_map).softmax(dim=-1)
+    auxiliary = (sharpness * auxiliary_map).softmax(dim=-1)
+    return (gain * torch.sub(concept, auxiliary, alpha=strength)).sigmoid()
+
+
+def integrate(concept: Tensor, auxiliary: Tensor, weights: Tensor, share: float | Tensor = 1.0) -> Tensor:
+    """The concept's attention output with the auxiliary's blended in, [b n (heads d)], in the input's dtype.
+
+    concept, auxiliary  [b n (heads d)], attention outputs before the output projection
+    weights             [b heads n], share of the concept branch
+    share               0 leaves the concept's output as it is bit for bit; a number or [b-or-1 1 n]
+    """
+    wide = torch.promote_types(concept.dtype, torch.float32)
+    split = partial(rearrange, pattern="b n (heads d) -> b n heads d", heads=weights.shape[1])
+    moved = rearrange((share * (1 - weights)).to(wide), "b heads n -> b n heads 1")
+    mixed = torch.lerp(split(concept.to(wide)), split(auxiliary.to(wide)), moved)
+    return rearrange(mixed, "b n heads d -> b n (heads d)").to(concept.dtype)
+
+
+def region_on(region: Tensor, grid: tuple[int, int]) -> Tensor:
+    """A region resized to a layer's grid by area, [b-or-1 1 n]."""
+    planes = rearrange(region.float(), "... h w -> (...) 1 h w")
+    return rearrange(interpolate(planes, size=grid, mode="area"), "b 1 h w -> b 1 (h w)")
+
+
+def grids_of(size: tuple[int, int] | None) -> list[tuple[int, int]]:
+    """Grids of a U-Net's layers over latents of that (height, width): halved, rounded up, each time."""
+    return [] if size is None else [(-(-size[0] // 2**i), -(-size[1] // 2**i)) for i in range(MOST_HALVINGS + 1)]
+
+
+def dbim_rule(
+    settings: DbimSettings,
+    rows: BranchRows,
+    tokens: PairTokens,
+    device: torch.device,
+    observe: ObserveWeights | None = None,
+    kept: Mapping[LayerId, AuxiliaryView] | None = None,
+    size: tuple[int, int] | None = None,
+) -> AttentionRule:
+    """A rule that integrates the auxiliary rows into the concept rows; every other row stays bit for bit.
+
+    device   where the calls will be; all indices are put there now, so that the rule itself can be compiled
+    observe  sees the weights of each integrated layer; nothing is spent when it is None
+    kept     the auxiliary branch as an earlier call left it, per layer; `rows.auxiliary` then counts its rows
+    size     (height, width) of the latents: a region is resized for the layers now rather than in each of them
+    """
+    if not rows.concept:
+        return AttentionCall.plain
+    concept = picker(rows.concept, device)
+    places = indices_on(rows.concept, device)
+    sharpness = settings.token_sharpness
+    views = (
+        live_views(rows, tokens, sharpness, device)
+        if kept is None
+        else kept_views(kept, rows, tokens, sharpness, device)
+    )
+    region = None if settings.region is None else settings.region.to(device)
+    masks = {} if region is None else {grid: region_on(region, grid) for grid in grids_of(size)}
+
+    def where(share: float, grid: tuple[int, int]) -> float | Tensor:
+        if region is None:
+            return share
+        return share * (masks[grid] if grid in masks else region_on(region, grid))
+
+    def rule(call: AttentionCall) -> Tensor:
+        out = call.plain()
+        share = settings.shares.get(call.layer, 0.0)
+        if share == 0:
+            return out
+        mass, other = views(call, out)
+        weights = weigh(settings, call, mass, other.noun)
+        if observe is not None:
+            observe(call.layer, weights, call.grid)
+        mixed = integrate(concept(out, 0), other.out, weights, where(share, call.grid))
+        return out.index_copy(0, places, mixed)
+
+    return rule
+
+
+def weigh(settings: DbimSettings, call: AttentionCall, mass: Tensor, noun: Tensor) -> Tensor:
+    """Share of the concept branch, [b heads n], from the attention on its span and on the auxiliary noun."""
+    if settings.fixed_weight is not None:
+        return torch.full_like(mass, settings.fixed_weight)
+    return branch_weights(
+        mass,
+        noun if settings.inverts_noun else 1 - noun,
+        settings.strength,
+        gain=settings.gain_at(call.layer, call.q.shape[1]),
+        sharpness=settings.spatial_sharpness,
+    )

@@ -1,0 +1,184 @@
+"""Dual-branch guidance (DCI): the denoisers that a sampler steps with.
+
+Source: Jin et al., ECCV 2024 (arXiv 2412.04831); the window and the guidance modes from the released code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..attention.cross import AttentionRule
+from ..attention.layers import LayerId
+from ..errors import BadSettings
+from ..families.unet import find_family
+from ..model import Model, Text
+from ..noise.samplers import Denoiser
+from ..noise.schedule import is_open, sd_schedule, window_threshold
+from ..text.captions import join_text, pick_text
+from ..text.prompts import Prompts
+from .branches import DciSettings, RowPlan, plan_rows
+from .dbim import dbim_rule
+from .maps import AuxiliaryView, keeping_rule
+from .replay import AuxiliaryCall, Replay, digest, halves
+
+
+@dataclass(frozen=True)
+class WeightMap:
+    """The concept branch's share in one layer at one step: weights [b h w], the mean over heads, on the CPU."""
+
+    layer: LayerId
+    sigma: float
+    weights: Tensor
+
+
+def denoise_at(model: Model, x: Tensor, sigma: float, text: Text, rule: AttentionRule | None = None) -> Tensor:
+    """The model's x0 where every row has the same noise."""
+    return model.denoise(x, x.new_full((x.shape[0],), sigma), text, rule)
+
+
+def guide(x0: Tensor, cfg: float) -> Tensor:
+    """Classifier-free guidance over a batch of two chunks, (uncond, cond): [(chunk rows) c h w] -> [rows c h w]."""
+    uncond, cond = x0.chunk(2)
+    return uncond + (cond - uncond) * cfg
+
+
+def guided(model: Model, prompts: Prompts, cfg: float) -> Denoiser:
+    """The ordinary guided denoiser over [b c h w]; cfg 1 runs the prompt alone."""
+    both = join_text([prompts.empty, prompts.concept])
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        if cfg == 1:
+            return denoise_at(model, x, sigma, pick_text(prompts.concept, [0] * len(x)))
+        text = pick_text(both, [0] * len(x) + [1] * len(x))
+        return guide(denoise_at(model, torch.cat([x, x]), sigma, text), cfg)
+
+    return denoise
+
+
+def dual_guided(
+    model: Model,
+    prompts: Prompts,
+    cfg: float,
+    settings: DciSettings,
+    record: list[WeightMap] | None = None,
+    replay: Replay | None = None,
+) -> Denoiser:
+    """The dual branch's guided denoiser over [(b branch) c h w]; rows that need not run return their input.
+
+    record  gets the weights of every layer that integrates
+    replay  keeps and gives back what the auxiliary rows need; BadSettings in `shared` guidance
+    """
+    if prompts.auxiliary is None or prompts.tokens is None:
+        raise BadSettings("DCI got no auxiliary prompt", "a pair of prompts is expected", "make it from a template")
+    if replay is not None and settings.guidance == "shared":
+        raise BadSettings(
+            "a replay came with guidance 'shared'",
+            "an auxiliary that does not depend on the concept is expected",
+            "choose `separate` or `aligned`",
+        )
+    threshold = window_threshold(settings.window, sd_schedule().sigma)
+    seen: list[SeenWeights] = []
+    calls = _Calls(model, prompts, cfg, settings, seen if record is not None else None)
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        acts = is_open(sigma, threshold)
+        batch = torch.cat([x] * calls.num_chunks)  # [(chunk b branch) c h w]
+        splits = replay if acts else None
+        x0 = calls.in_halves(batch, sigma, splits) if splits is not None else calls.at_once(batch, sigma, acts)
+        if record is not None:
+            record.extend(weight_map(sigma, *each) for each in seen)
+            seen.clear()
+        return x0 if cfg == 1 else guide(x0, cfg)
+
+    return denoise
+
+
+SeenWeights = tuple[LayerId, Tensor, tuple[int, int]]
+"""(layer, weights [b heads n], grid)"""
+
+
+class _Calls:
+    """Model calls of one run; what depends only on the number of rows is made at the first call of each kind."""
+
+    def __init__(
+        self, model: Model, prompts: Prompts, cfg: float, settings: DciSettings, seen: list[SeenWeights] | None
+    ) -> None:
+        assert prompts.auxiliary is not None and prompts.tokens is not None
+        self.model, self.settings, self.tokens = model, settings, prompts.tokens
+        self.is_cond = [True] if cfg == 1 else [False, True]
+        self.num_chunks = len(self.is_cond)
+        self.texts = join_text([prompts.empty, prompts.concept, prompts.auxiliary])
+        self.dbim = settings.dbim(find_family(model.family))
+        self.observe = None if seen is None else lambda *weights: seen.append(weights)
+        self.plan, self.text, self.rule = cache(self._plan), cache(self._text), cache(self._rule)
+
+    def at_once(self, batch: Tensor, sigma: float, acts: bool) -> Tensor:
+        """x0 of all rows from one call."""
+        plan = self.plan(len(batch), acts)
+        rule = self.rule(len(batch), batch.device, size_of(batch)) if plan.branches.concept else None
+        return plan.fill(batch, denoise_at(self.model, plan.take(batch), sigma, self.text(plan), rule))
+
+    def in_halves(self, batch: Tensor, sigma: float, replay: Replay) -> Tensor:
+        """x0 of all rows: the auxiliary's from the replay or a call of their own, then the concept's."""
+        plan = self.plan(len(batch), True)
+        parts, device = halves(plan), batch.device
+        mine, others = (replace(plan, runs=rows) for rows in (parts.concept, parts.auxiliary))
+        x, text = others.take(batch), self.text(others)
+
+        def compute() -> AuxiliaryCall:
+            keep: dict[LayerId, AuxiliaryView] = {}
+            sharpness = self.dbim.token_sharpness
+            rule = keeping_rule(keep, self.dbim.shares, parts.kept, self.tokens.auxiliary, sharpness, device)
+            return AuxiliaryCall(denoise_at(self.model, x, sigma, text, rule), keep)
+
+        read = (self.tokens.auxiliary, parts.kept, self.dbim.token_sharpness, kept_layers(self.dbim.shares))
+        key = digest(replay.owner(self.model), sigma, x, text.hidden, text.pooled, read)
+        other = replay.call(key, device, compute)
+        rule = dbim_rule(self.dbim, parts.branches, self.tokens, device, self.observe, other.views, size_of(batch))
+        x0 = denoise_at(self.model, mine.take(batch), sigma, self.text(mine), rule)
+        return parts.merge(plan, batch, x0, other.x0)
+
+    def _plan(self, num_rows: int, acts: bool) -> RowPlan:
+        how = self.settings
+        b = num_rows // self.num_chunks // 2
+        return plan_rows(self.is_cond, b, acts=acts, guidance=how.guidance, one_auxiliary=how.one_auxiliary)
+
+    def _text(self, plan: RowPlan) -> Text:
+        b = plan.num_rows // self.num_chunks // 2
+        which = [text for cond in self.is_cond for text in ([1, 2] if cond else [0, 0]) * b]
+        return pick_text(self.texts, [which[row] for row in plan.runs])
+
+    def _rule(self, num_rows: int, device: torch.device, size: tuple[int, int]) -> AttentionRule:
+        return dbim_rule(self.dbim, self.plan(num_rows, True).branches, self.tokens, device, self.observe, size=size)
+
+
+def size_of(latents: Tensor) -> tuple[int, int]:
+    """(height, width)"""
+    return latents.shape[-2], latents.shape[-1]
+
+
+def kept_layers(shares: Mapping[LayerId, float]) -> list[LayerId]:
+    """Layers that integrate."""
+    return sorted(layer for layer, share in shares.items() if share)
+
+
+def weight_map(sigma: float, layer: LayerId, weights: Tensor, grid: tuple[int, int]) -> WeightMap:
+    """One layer's weights, [b heads n] -> [b h w]."""
+    planes = rearrange(weights.mean(dim=1), "b (h w) -> b h w", h=grid[0])
+    return WeightMap(layer, sigma, planes.detach().float().cpu())
+
+
+def swapped_guided(model: Model, prompts: Prompts, cfg: float, window: float) -> Denoiser:
+    """A control: one branch, prompted with the auxiliary prompt inside the window and the concept's after; no DBIM."""
+    if prompts.auxiliary is None:
+        raise BadSettings("the swap got no auxiliary prompt", "a pair is expected", "make it from a template")
+    threshold = window_threshold(window, sd_schedule().sigma)
+    inside = guided(model, Prompts(prompts.auxiliary, prompts.empty), cfg)
+    after = guided(model, prompts, cfg)
+    return lambda x, sigma: (inside if is_open(sigma, threshold) else after)(x, sigma)

@@ -1,0 +1,136 @@
+"""Where the two branches look: attention maps of spans, read beside the ordinary attention of a layer.
+
+Shapes: b pictures, heads, n image tokens, t text tokens, d head width.
+Source: Jin et al., ECCV 2024 (arXiv 2412.04831); constants and order of normalisation from the released code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..attention.cross import AttentionCall, AttentionRule
+from ..attention.layers import LayerId
+from ..indices import picker
+from ..text.tokens import PairTokens, TokenSet
+
+TOKEN_SHARPNESS = 10.0  # released code: softmax over the words of 10 * attention
+
+
+@dataclass(frozen=True)
+class BranchRows:
+    """Rows of an attention batch, paired in order: auxiliary[i] stands in for concept[i]."""
+
+    concept: tuple[int, ...]
+    auxiliary: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AuxiliaryView:
+    """What DBIM reads of the auxiliary branch in one layer.
+
+    out   [rows n (heads d)], its attention output before the output projection
+    noun  [rows heads n], share of its attention on the auxiliary noun
+    """
+
+    out: Tensor
+    noun: Tensor
+
+
+def attention_probabilities(q: Tensor, k: Tensor, heads: int) -> Tensor:
+    """Ordinary attention's probabilities, [rows heads n t], at least in float32.
+
+    q  [rows n (heads d)]
+    k  [rows t (heads d)]
+    """
+    wide = torch.promote_types(q.dtype, torch.float32)
+    q, k = (rearrange(x.to(wide), "rows n (heads d) -> rows heads n d", heads=heads) for x in (q, k))
+    with torch.autocast(q.device.type, enabled=False):  # autocast would narrow the product again
+        return (q @ (k * k.shape[-1] ** -0.5).mT).softmax(dim=-1)  # the text is short: scale that side
+
+
+SpanMass = Callable[[Tensor], Tensor]
+"""probabilities [b heads n t] -> share of attention that falls on a span, [b heads n], in 0..1."""
+
+
+def span_mass(tokens: TokenSet, sharpness: float, device: torch.device) -> SpanMass:
+    """What measures the span of a prompt: its words' probabilities go through one more softmax, over the words.
+
+    Words stand before image tokens in memory there, since a softmax over a handful of neighbours is slow.
+    """
+    real, span = picker(tokens.real, device), picker(tokens.span_in_real, device)
+
+    def mass(probabilities: Tensor) -> Tensor:
+        words = real(probabilities, -1).mT.contiguous()  # [b heads words n]
+        return span((sharpness * words).softmax(dim=-2), -2).sum(dim=-2)
+
+    return mass
+
+
+Views = Callable[[AttentionCall, Tensor], tuple[Tensor, AuxiliaryView]]
+"""(call, its plain output) -> (attention on the concept's span [b heads n], the auxiliary rows beside it)."""
+
+
+def live_views(rows: BranchRows, tokens: PairTokens, sharpness: float, device: torch.device) -> Views:
+    """Both branches as they run in this very call; an auxiliary row that stands in for several is measured once."""
+    mass, noun = (span_mass(each, sharpness, device) for each in (tokens.concept, tokens.auxiliary))
+    once = tuple(dict.fromkeys(rows.auxiliary))
+    used = tuple(sorted({*rows.concept, *once}))
+    both, auxiliary = picker(used, device), picker(rows.auxiliary, device)
+    concept_there, once_there = (picker(tuple(map(used.index, each)), device) for each in (rows.concept, once))
+    spread = None if once == rows.auxiliary else picker(tuple(map(once.index, rows.auxiliary)), device)
+    lengths = tokens.concept.length, tokens.auxiliary.length
+
+    def look(call: AttentionCall, out: Tensor) -> tuple[Tensor, AuxiliaryView]:
+        q, k = both(call.q, 0), both(call.k, 0)
+        found = attention_probabilities(q, k[:, : lengths[0]], call.heads)
+        other = found if lengths[0] == lengths[1] else attention_probabilities(q, k[:, : lengths[1]], call.heads)
+        seen = noun(once_there(other, 0))
+        return mass(concept_there(found, 0)), AuxiliaryView(auxiliary(out, 0), spread(seen, 0) if spread else seen)
+
+    return look
+
+
+def kept_views(
+    kept: Mapping[LayerId, AuxiliaryView], rows: BranchRows, tokens: PairTokens, sharpness: float, device: torch.device
+) -> Views:
+    """The concept's rows as they run, beside auxiliary rows that an earlier call left."""
+    mass = span_mass(tokens.concept, sharpness, device)
+    concept, auxiliary = picker(rows.concept, device), picker(rows.auxiliary, device)
+    length = tokens.concept.length
+
+    def look(call: AttentionCall, out: Tensor) -> tuple[Tensor, AuxiliaryView]:
+        there = kept[call.layer]
+        found = attention_probabilities(concept(call.q, 0), concept(call.k, 0)[:, :length], call.heads)
+        return mass(found), AuxiliaryView(auxiliary(there.out, 0), auxiliary(there.noun, 0))
+
+    return look
+
+
+def keeping_rule(
+    keep: dict[LayerId, AuxiliaryView],
+    layers: Mapping[LayerId, float],
+    rows: tuple[int, ...],
+    tokens: TokenSet,
+    sharpness: float,
+    device: torch.device,
+) -> AttentionRule:
+    """A rule that changes nothing and leaves in `keep` what DBIM would read of these auxiliary rows.
+
+    layers  shares; a layer without one is not kept
+    """
+    auxiliary, noun = picker(rows, device), span_mass(tokens, sharpness, device)
+
+    def rule(call: AttentionCall) -> Tensor:
+        out = call.plain()
+        if layers.get(call.layer, 0.0):
+            q, k = auxiliary(call.q, 0), auxiliary(call.k, 0)[:, : tokens.length]
+            seen = noun(attention_probabilities(q, k, call.heads))
+            keep[call.layer] = AuxiliaryView(auxiliary(out, 0).clone(), seen)
+        return out
+
+    return rule

@@ -1,0 +1,198 @@
+"""A whole run: seeds, prompts and settings in, latents out, with or without DCI."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..errors import BadSettings
+from ..families.unet import find_family
+from ..model import Model
+from ..noise.samplers import Denoiser, DrawNoise, OnStep, Step, find_sampler
+from ..noise.schedule import SAME_SIGMA, is_open, sd_schedule, spaced_sigmas, window_threshold
+from ..text.prompts import Prompts
+from .branches import DciSettings, NoiseStream, for_all, pair, start_noise, unpair
+from .guidance import WeightMap, dual_guided, guided, swapped_guided
+from .replay import Replay
+from .stability import shared_warning, window_warning
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How a run steps. eta: fresh noise of `ddim`, 0..1. cfg 1 leaves the empty prompt out."""
+
+    num_steps: int = 30
+    cfg: float = 6.0  # released code's default
+    sampler: str = "ddim"
+    spacing: str = "normal"
+    eta: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a run gives.
+
+    concept    [b c h w], the pictures' latents
+    auxiliary  [b c h w], the auxiliary branch's last estimate of its own clean latents; None where it did not act
+    weights    maps of every step and layer that integrated, if they were asked for
+    warnings   sentences that the log got too
+    """
+
+    concept: Tensor
+    auxiliary: Tensor | None = None
+    weights: tuple[WeightMap, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What plain and dual runs share: where they start and how they step.
+
+    seeds   one for each picture
+    sigmas  falling noise levels
+    shape   (c, h, w) of one picture's latents
+    like    any tensor of the device and dtype to work in
+    start   [b c h w] latents to start from; None: noise alone
+    """
+
+    seeds: Sequence[int]
+    sigmas: Sequence[float]
+    settings: SampleSettings
+    shape: tuple[int, int, int]
+    like: Tensor
+    start: Tensor | None = None
+    on_step: OnStep | None = None
+
+    def single(self, denoise: Denoiser) -> Tensor:
+        """Latents of one branch, [b c h w]."""
+        stream = NoiseStream(self.seeds, self.shape)
+        x = self.noised(stream.draw().to(self.like), self.start)
+        return self.steps(denoise, x, lambda sigma: stream.draw().to(self.like), self.on_step)
+
+    def dual(self, denoise: Denoiser, settings: DciSettings, threshold: float) -> tuple[Tensor, Tensor | None]:
+        """(latents, the auxiliary branch's last x0), both [b c h w]; concept rows get the noise that `single` gives."""
+        concept = NoiseStream(self.seeds, self.shape)
+        auxiliary = NoiseStream(settings.auxiliary_seeds(self.seeds), self.shape)
+        acted: list[Tensor] = []
+
+        def noise(sigma: float) -> Tensor:
+            fresh = concept.draw().to(self.like)
+            rests = not is_open(sigma, threshold)
+            return pair(fresh, torch.zeros_like(fresh) if rests else auxiliary.draw().to(self.like))
+
+        def on_step(step: Step) -> None:
+            x0, other_x0 = unpair(step.x0)
+            if is_open(step.sigma, threshold):
+                acted[:] = [other_x0]
+            if self.on_step is not None:
+                self.on_step(replace(step, x=unpair(step.x)[0], x0=x0))
+
+        first = start_noise(concept.draw().to(self.like), auxiliary.draw().to(self.like), settings.guidance)
+        start = None if self.start is None else pair(self.start, for_all(self.start, settings.one_auxiliary))
+        x = self.noised(first, start)
+        x = self.steps(denoise, x, noise, on_step)
+        return unpair(x)[0], acted[0] if acted else None
+
+    def noised(self, noise: Tensor, start: Tensor | None) -> Tensor:
+        """Noise in the size that the first step expects, over the latents to start from.
+
+        At the schedule's full noise the variance-preserving latent is unit noise: noise * sqrt(1 + sigma^2) here.
+        """
+        sigma = self.sigmas[0]
+        is_full = sigma >= sd_schedule().sigma_max * (1 - SAME_SIGMA)
+        scaled = noise * (math.sqrt(1 + sigma**2) if is_full else sigma)
+        return scaled if start is None else scaled + start.to(scaled)
+
+    def steps(self, denoise: Denoiser, x: Tensor, noise: DrawNoise, on_step: OnStep | None) -> Tensor:
+        """x carried through all noise levels by the chosen sampler."""
+        sampler = find_sampler(self.settings.sampler)
+        return sampler(denoise, x, self.sigmas, eta=self.settings.eta, noise=noise, on_step=on_step)
+
+
+def make_run(
+    model: Model,
+    prompts: Prompts,
+    *,
+    seeds: Sequence[int],
+    settings: SampleSettings,
+    sigmas: Sequence[float] | None = None,
+    start: Tensor | None = None,
+    on_step: OnStep | None = None,
+) -> Run:
+    """A run of a model, on its text's device, in float32 at least; raises BadSettings."""
+    if not seeds:
+        raise BadSettings("no seed was given", "one for each picture is expected", "give a seed")
+    if not math.isfinite(settings.cfg):
+        raise BadSettings(f"the CFG is {settings.cfg}", "a number is expected", "use about 1 to 10")
+    hidden = prompts.concept.hidden
+    like = torch.empty(0, device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32))
+    shape = find_family(model.family).latent_shape if start is None else start.shape[1:]
+    levels = sigmas if sigmas is not None else spaced_sigmas(settings.spacing, settings.num_steps)
+    return Run(tuple(seeds), levels, settings, (shape[0], shape[1], shape[2]), like, start, on_step)
+
+
+def sample_latents(
+    model: Model,
+    prompts: Prompts,
+    *,
+    seeds: Sequence[int],
+    settings: SampleSettings | None = None,
+    dci: DciSettings | None = None,
+    records_weights: bool = False,
+    sigmas: Sequence[float] | None = None,
+    start: Tensor | None = None,
+    on_step: OnStep | None = None,
+    replay: Replay | None = None,
+) -> Sampled:
+    """Latents of one prompt at several seeds; plain sampling, bit for bit, where dci is None or off.
+
+    seeds    one for each picture; the concept branch sees exactly the noise that the plain run sees
+    sigmas   falling noise levels in place of the settings' spacing (its tail, to start from given latents)
+    start    [b c h w] latents to start from
+    on_step  called after each step with the concept branch's latents
+    replay   keeps the auxiliary branch's work for later runs that ask for the same; not in `shared` guidance, where the
+             auxiliary depends on the concept
+    """
+    settings = settings or SampleSettings()
+    run = make_run(model, prompts, seeds=seeds, settings=settings, sigmas=sigmas, start=start, on_step=on_step)
+    if dci is None or dci.is_off(find_family(model.family)):
+        return Sampled(run.single(guided(model, prompts, settings.cfg)))
+    threshold = window_threshold(dci.window, sd_schedule().sigma)
+    warnings = run_warnings(run, dci, threshold)
+    record: list[WeightMap] | None = [] if records_weights else None
+    denoise = dual_guided(model, prompts, settings.cfg, dci, record, replay)
+    concept, auxiliary = run.dual(denoise, dci, threshold)
+    return Sampled(concept, auxiliary, tuple(record or ()), warnings)
+
+
+def sample_swapped(
+    model: Model,
+    prompts: Prompts,
+    *,
+    window: float,
+    seeds: Sequence[int],
+    settings: SampleSettings | None = None,
+) -> Sampled:
+    """A control: the auxiliary prompt inside the window, the concept's after it, on one branch without DBIM."""
+    settings = settings or SampleSettings()
+    run = make_run(model, prompts, seeds=seeds, settings=settings)
+    return Sampled(run.single(swapped_guided(model, prompts, settings.cfg, window)))
+
+
+def run_warnings(run: Run, dci: DciSettings, threshold: float) -> tuple[str, ...]:
+    """Sentences about this run that the user should read, logged once."""
+    eta, cfg = run.settings.eta, run.settings.cfg
+    found = [window_warning(run.sigmas, threshold)]
+    if dci.guidance == "shared":
+        found.append(shared_warning(run.sigmas, cfg, threshold, eta))
+    warnings = tuple(sentence for sentence in found if sentence is not None)
+    for sentence in warnings:
+        log.warning(sentence)
+    return warnings

@@ -1,0 +1,70 @@
+"""Names of the key and value weights of each cross-attention, in the LDM and the diffusers spelling.
+
+Both layouts count the same blocks, so one name follows from the other by arithmetic: a level has `res_blocks`
+residual blocks and one resampling step on the way down (after the stem, block 0), and `res_blocks + 1` residual
+blocks on the way up. Holds for SD 1.x, SD 2.x and SDXL (res_blocks 2) and for the tiny world (res_blocks 1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ..attention.layers import LayerId
+
+PARTS = ("k", "v")
+_LDM = re.compile(r"(input|output|middle)_blocks?\.(\d+)(?:\.1)?\.transformer_blocks\.(\d+)\.attn2\.to_([kv])(?:\.|$)")
+_DIFFUSERS = re.compile(
+    r"(?:(down|up)_blocks\.(\d+)|(mid)_block)\.attentions\.(\d+)\.transformer_blocks\.(\d+)\.attn2\.(?:processor\.)?to_([kv])"
+)
+
+
+def block_path(layer: LayerId) -> str:
+    """`input_blocks.1.1.transformer_blocks.0.attn2`: the layer's module inside an LDM U-Net."""
+    block = "middle_block.1" if layer.stage == "middle" else f"{layer.stage}_blocks.{layer.block}.1"
+    return f"{block}.transformer_blocks.{layer.index}.attn2"
+
+
+def weight_key(layer: LayerId, part: str) -> str:
+    """State-dict key of the layer's key ("k") or value ("v") weight in LDM's spelling."""
+    return f"{block_path(layer)}.to_{part}.weight"
+
+
+def read_ldm(key: str) -> tuple[LayerId, str] | None:
+    """(layer, "k" or "v") named by an LDM key, whatever stands before or behind it; None for any other key."""
+    found = _LDM.search(key)
+    if found is None:
+        return None
+    stage, block, index, part = found.groups()
+    return LayerId(stage, 0 if stage == "middle" else int(block), int(index)), part
+
+
+def diffusers_path(layer: LayerId, res_blocks: int = 2) -> str:
+    """`down_blocks.0.attentions.0.transformer_blocks.0.attn2`: the layer's module inside a diffusers U-Net."""
+    if layer.stage == "middle":
+        block = "mid_block.attentions.0"
+    elif layer.stage == "input":
+        level, place = divmod(layer.block - 1, res_blocks + 1)
+        block = f"down_blocks.{level}.attentions.{place}"
+    else:
+        level, place = divmod(layer.block, res_blocks + 1)
+        block = f"up_blocks.{level}.attentions.{place}"
+    return f"{block}.transformer_blocks.{layer.index}.attn2"
+
+
+def read_diffusers(key: str, res_blocks: int = 2) -> tuple[LayerId, str] | None:
+    """(layer, "k" or "v") named by a diffusers key; None for any other key."""
+    found = _DIFFUSERS.search(key)
+    if found is None:
+        return None
+    side, level, middle, place, index, part = found.groups()
+    if middle:
+        return LayerId("middle", 0, int(index)), part
+    block = int(level) * (res_blocks + 1) + int(place)
+    return (LayerId("input", block + 1, int(index)) if side == "down" else LayerId("output", block, int(index))), part
+
+
+def in_order(layers: Iterable[LayerId]) -> list[LayerId]:
+    """Layers in the order of the forward pass."""
+    stages = ("input", "middle", "output")
+    return sorted(layers, key=lambda layer: (stages.index(layer.stage), layer.block, layer.index))

@@ -1,0 +1,1 @@
+"""Image-specific Context Optimization: training a concept from a few pictures."""

@@ -1,0 +1,1 @@
+"""Reference pictures, and sheets of drawn ones."""

@@ -1,0 +1,120 @@
+"""The small world as the program uses it: its weights, loaded when first needed, and the words it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from ..concept.base_hash import hash_base
+from ..concept.file import load_concept
+from ..concept.learned import Concept, check_trigger
+from ..errors import BadModel, BadSettings
+from ..text.tokens import PLACEHOLDER
+from ..tiny.codec import Codec
+from ..tiny.judge import Judge
+from ..tiny.model import WEIGHTS, TinyModel, World, load_part
+from ..tiny.text import TextEncoder, TextParams
+from ..tiny.tokenizer import load_tokenizer
+from ..tiny.unet import UNet
+from ..tiny.world.words import NOUNS, RARE_WORDS, every_word
+
+ENCODER = "clip_l"
+
+
+@dataclass(frozen=True)
+class House:
+    """The small world's parts; each is read from the folder when it is first asked for. Raises BadModel."""
+
+    folder: Path = WEIGHTS
+
+    @cached_property
+    def model(self) -> TinyModel:
+        """Text encoder and U-Net, no concept applied."""
+        text = TextEncoder(TextParams(load_tokenizer().get_vocab_size()))
+        unet = UNet()
+        self._fill("text", text)
+        self._fill("unet", unet)
+        return TinyModel(text, unet)
+
+    @cached_property
+    def codec(self) -> Codec:
+        """Pictures to latents and back."""
+        codec = Codec()
+        self._fill("codec", codec)
+        return codec
+
+    @cached_property
+    def judge(self) -> Judge:
+        """What says how like a picture is, and what is in it."""
+        judge = Judge()
+        self._fill("judge", judge)
+        return judge
+
+    @property
+    def world(self) -> World:
+        """Model and codec."""
+        return World(self.model, self.codec)
+
+    @cached_property
+    def base_hash(self) -> str:
+        """Fingerprint of the model's own weights."""
+        return hash_base(self.model.unet.state_dict(), self.model.layers)
+
+    def load_concept(self, path: Path) -> Concept:
+        """A concept for this model; raises BadConcept."""
+        model = self.model
+        widths = {name: encoder.width for name, encoder in model.encoders.items()}
+        return load_concept(
+            path, family=model.family, widths=model.kv_shapes(), token_widths=widths, base_hash=self.base_hash
+        )
+
+    def _fill(self, name: str, part: torch.nn.Module) -> None:
+        try:
+            load_part(name, part, self.folder)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            is_missing = not (self.folder / f"{name}.safetensors").exists()
+            raise BadModel(
+                f'the small world\'s "{name}.safetensors" {"is missing" if is_missing else "cannot be used"}',
+                "the weights that ship with the project were expected",
+                "install the project again, or name their folder with --weights",
+            ) from error
+
+
+def rare_ids() -> dict[str, list[int]]:
+    """Per text encoder, the entries that modifier tokens start from: the world's meaningless words."""
+    tokenizer = load_tokenizer()
+    return {ENCODER: [tokenizer.encode(word).ids[0] for word in RARE_WORDS]}
+
+
+def known_noun(word: str, what: str = "noun") -> str:
+    """The noun in lower case; raises BadSettings where the world has never seen it."""
+    noun = word.strip().lower()
+    if noun not in NOUNS:
+        raise BadSettings(
+            f'the {what} is "{word}"',
+            f"a noun that the small world knows was expected: {', '.join(NOUNS)}",
+            "choose one",
+        )
+    return noun
+
+
+def free_trigger(word: str) -> str:
+    """The trigger in lower case; raises BadSettings for an ordinary word of the world, or more than one word."""
+    trigger = word.lower()
+    check_trigger(trigger)
+    if trigger in every_word() and trigger not in RARE_WORDS:
+        raise BadSettings(f'the trigger is "{word}"', "a word without a meaning was expected", "choose one of your own")
+    return trigger
+
+
+def unknown_words(prompts: Sequence[str]) -> list[str]:
+    """Words of the prompts that the world has never seen, each once."""
+    words = [
+        word.strip(".,;:!?\"'()").lower() for prompt in prompts for word in prompt.replace(PLACEHOLDER, " ").split()
+    ]
+    return list(dict.fromkeys(word for word in words if word and word not in every_word()))

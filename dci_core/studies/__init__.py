@@ -1,0 +1,1 @@
+"""Measurements of the methods on the small worlds."""

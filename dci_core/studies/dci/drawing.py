@@ -1,0 +1,132 @@
+"""Many prompts in one run: the core's denoisers, row by row with the row's own prompt.
+
+The core draws one prompt at several seeds. A study asks eight prompts at few seeds, so runs of one prompt would be
+small; here pictures of different prompts share a batch, and a test holds each to what the core alone would draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ...attention.cross import Attend, AttentionCall, AttentionRule
+from ...dci.branches import DciSettings, RowPlan, plan_rows
+from ...dci.dbim import dbim_rule
+from ...dci.guidance import denoise_at, guide
+from ...dci.maps import BranchRows
+from ...dci.run import Run, SampleSettings, make_run
+from ...errors import BadSettings
+from ...families.unet import find_family
+from ...model import Model
+from ...noise.samplers import Denoiser
+from ...noise.schedule import is_open, sd_schedule, window_threshold
+from ...text.captions import join_text, pick_text
+from ...text.prompts import Prompts
+
+TEXTS = 3  # of each prompt: empty, concept, auxiliary
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Pictures of one run: whose prompt each is, and its seed."""
+
+    prompts: Sequence[Prompts]
+    owner: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    def plain(self, model: Model, cfg: float) -> Denoiser:
+        """The ordinary guided denoiser over [b c h w]."""
+        texts = join_text([text for p in self.prompts for text in (p.empty, p.concept)])
+        empty, concept = [2 * i for i in self.owner], [2 * i + 1 for i in self.owner]
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            if cfg == 1:
+                return denoise_at(model, x, sigma, pick_text(texts, concept))
+            return guide(denoise_at(model, torch.cat([x, x]), sigma, pick_text(texts, empty + concept)), cfg)
+
+        return denoise
+
+    def swapped(self, model: Model, cfg: float, window: float) -> Denoiser:
+        """The auxiliary prompt inside the window, the concept's after it; no DBIM."""
+        threshold = window_threshold(window, sd_schedule().sigma)
+        others = [replace(p, concept=need_auxiliary(p).auxiliary or p.concept) for p in self.prompts]
+        inside, after = replace(self, prompts=others).plain(model, cfg), self.plain(model, cfg)
+        return lambda x, sigma: (inside if is_open(sigma, threshold) else after)(x, sigma)
+
+    def dual(self, model: Model, cfg: float, settings: DciSettings) -> Denoiser:
+        """The dual branch's guided denoiser over [(b branch) c h w]."""
+        dbim = settings.dbim(find_family(model.family))
+        threshold = window_threshold(settings.window, sd_schedule().sigma)
+        is_cond = [True] if cfg == 1 else [False, True]
+        whole = [need_auxiliary(p) for p in self.prompts]
+        texts = join_text([text for p in whole for text in (p.empty, p.concept, p.auxiliary) if text is not None])
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            plan = plan_rows(is_cond, len(x) // 2, acts=is_open(sigma, threshold), guidance=settings.guidance)
+            which = [TEXTS * i + k for cond in is_cond for i in self.owner for k in ((1, 2) if cond else (0, 0))]
+            rules = [dbim_rule(dbim, rows, p.tokens, x.device) for p, rows in self.parts(plan) if p.tokens is not None]
+            batch = torch.cat([x] * len(is_cond))  # [(chunk b branch) c h w]
+            text = pick_text(texts, [which[row] for row in plan.runs])
+            x0 = plan.fill(batch, denoise_at(model, plan.take(batch), sigma, text, one_after_another(rules)))
+            return x0 if cfg == 1 else guide(x0, cfg)
+
+        return denoise
+
+    def parts(self, plan: RowPlan) -> list[tuple[Prompts, BranchRows]]:
+        """Per prompt the rows that DBIM joins; none where it does not act."""
+        if not plan.branches.concept:
+            return []
+        found = []
+        for i, prompts in enumerate(self.prompts):
+            mine = [k for k, owner in enumerate(self.owner) if owner == i]
+            if mine:
+                concept, auxiliary = plan.branches.concept, plan.branches.auxiliary
+                rows = BranchRows(tuple(concept[k] for k in mine), tuple(auxiliary[k] for k in mine))
+                found.append((prompts, rows))
+        return found
+
+
+def need_auxiliary(prompts: Prompts) -> Prompts:
+    """The prompts, or BadSettings where they are no pair."""
+    if prompts.auxiliary is None or prompts.tokens is None:
+        raise BadSettings("a prompt has no auxiliary prompt", "a pair is expected", "make it from a template")
+    return prompts
+
+
+def one_after_another(rules: Sequence[AttentionRule]) -> AttentionRule | None:
+    """The rules as one: each finds as the plain result what the one before made. They touch different rows."""
+
+    def rule(call: AttentionCall) -> Tensor:
+        out = call.plain()
+        for each in rules:
+            out = each(replace(call, attend=already(out)))
+        return out
+
+    return rule if rules else None
+
+
+def already(out: Tensor) -> Attend:
+    """Attention that is done."""
+    return lambda q, k, v, heads: out
+
+
+def start_run(model: Model, rows: Rows, settings: SampleSettings) -> Run:
+    """A run of all pictures; each gets the noise of its seed."""
+    return make_run(model, rows.prompts[0], seeds=rows.seeds, settings=settings)
+
+
+@torch.no_grad()
+def draw_rows(
+    model: Model, rows: Rows, settings: SampleSettings, dci: DciSettings | None = None, swap_window: float = 0.0
+) -> Tensor:
+    """Latents [b c h w]: plain, with DCI, or with the prompts swapped inside a window."""
+    run = start_run(model, rows, settings)
+    if swap_window:
+        return run.single(rows.swapped(model, settings.cfg, swap_window))
+    if dci is None or dci.is_off(find_family(model.family)):
+        return run.single(rows.plain(model, settings.cfg))
+    threshold = window_threshold(dci.window, sd_schedule().sigma)
+    return run.dual(rows.dual(model, settings.cfg, dci), dci, threshold)[0]

@@ -1,0 +1,135 @@
+"""The whole study: which cells there are, which lessons they need, and carrying them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ...errors import BadSettings
+from ...tiny.defaults import TINY_DCI
+from . import study_anatomy, study_choice, study_inference, study_judge, study_training
+from .cells import Bench, Cell, key_of
+from .crew import Job, Tools, Tools_contra, work
+from .dials import AUXILIARY
+from .ground import PARTS, Lesson, Shelf, hash_files
+from .protocol import Ground, Size
+from .store import Store
+
+STUDIES = {"a": "training", "b": "inference", "c": "anatomy", "judge": "judge", "choice": "choice"}
+USUAL = "a,b,c,judge"  # `choice` came before them: its result stands in the defaults
+LESSON_STEP = 20  # a training step takes as long as so many rows of sampling
+JUDGE_PARTS = (*PARTS, "judge")
+
+
+class Piece(Job[Tools_contra], Protocol[Tools_contra]):
+    """A job that says what it costs."""
+
+    @property
+    def cost(self) -> int:
+        """Rows times steps of the model, about."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for. studies: letters of STUDIES, in their order."""
+
+    size: Size
+    ground: Ground
+    studies: tuple[str, ...]
+
+    def cells(self) -> dict[str, Cell]:
+        """Every cell by its key; one that several studies want stands here once."""
+        wanted: list[Cell] = []
+        for letter in self.studies:
+            wanted += cells_of(letter, self.size, self.ground)
+        return {key_of(cell): cell for cell in wanted}
+
+    def about(self, weights: Path) -> dict[str, Any]:
+        """What a resumed study must share with this one."""
+        return {
+            "size": asdict(self.size),
+            "ground": asdict(self.ground),
+            "dci": asdict(TINY_DCI),
+            "auxiliary": AUXILIARY,
+            "weights": hash_files(weights, JUDGE_PARTS),
+        }
+
+
+def cells_of(letter: str, size: Size, ground: Ground) -> list[Cell]:
+    """One study's cells."""
+    if letter == "a":
+        return [*study_training.cells(size, ground)]
+    if letter == "b":
+        return [*study_inference.cells(size, ground)]
+    if letter == "choice":
+        return [*study_choice.cells(size, ground)]
+    if letter == "c":
+        return [*study_anatomy.cells(size, ground), *study_anatomy.springs(size, ground)]
+    return study_judge.cells(size, ground)
+
+
+def read_studies(text: str) -> tuple[str, ...]:
+    """`a,c` as ("a", "c"); raises BadSettings for a name that is none."""
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in STUDIES]
+    if unknown or not names:
+        came = f"the study {unknown[0]!r} was asked for" if unknown else "no study was named"
+        told = ", ".join(f"{letter} ({what})" for letter, what in STUDIES.items())
+        raise BadSettings(came, f"some of {told} were expected", "change --study")
+    return tuple(letter for letter in STUDIES if letter in names)
+
+
+def lessons(cells: Iterable[Cell]) -> list[Lesson]:
+    """Each training once, with all the steps that the cells want, longest first."""
+    wanted: dict[tuple[int, str], Lesson] = {}
+    for cell in cells:
+        need = cell.lesson
+        if need is not None:
+            key = (need.concept, repr(need.training))
+            before = wanted[key].steps if key in wanted else ()
+            wanted[key] = Lesson(need.concept, need.training, tuple(sorted({*before, *need.steps})))
+    return sorted(wanted.values(), key=lambda lesson: -lesson.steps[-1])
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is still to be done."""
+
+    lessons: Sequence[Lesson]
+    cells: Sequence[tuple[str, Cell]]
+    shelf: Shelf
+
+    @property
+    def cost(self) -> int:
+        """In rows times steps of the U-Net, about."""
+        return sum(map(self.lesson_cost, self.lessons)) + sum(cell.cost for _, cell in self.cells)
+
+    def lesson_cost(self, lesson: Lesson) -> int:
+        """One lesson's share."""
+        return self.shelf.cost(lesson) * LESSON_STEP
+
+
+def still_to_do(plan: Plan, store: Store, shelf: Shelf) -> Work:
+    """The cells without a result, and the lessons that they need and that are not there."""
+    open_cells = [(key, cell) for key, cell in plan.cells().items() if key not in store.results]
+    open_cells.sort(key=lambda pair: repr(pair[1].lesson))  # so that a worker seldom changes its model
+    needed = [lesson for lesson in lessons(cell for _, cell in open_cells) if shelf.missing(lesson)]
+    return Work(needed, open_cells, shelf)
+
+
+def carry_out(todo: Work, bench: Bench, store: Store, workers: int) -> Iterator[int]:
+    """Does it all; yields each finished piece's cost. Stopped at any time, what is finished stays."""
+    costs = [todo.lesson_cost(lesson) for lesson in todo.lessons]
+    for i, _ in work(bench, todo.lessons, workers):
+        yield costs[i]
+    yield from play_cells(todo.cells, bench, store, workers)
+
+
+def play_cells(cells: Sequence[tuple[str, Piece[Tools]]], bench: Tools, store: Store, workers: int) -> Iterator[int]:
+    """Plays the cells and keeps their numbers under their keys; yields each one's cost as it ends."""
+    for i, numbers in work(bench, [cell for _, cell in cells], workers):
+        key, cell = cells[i]
+        store.keep(key, numbers)
+        yield cell.cost

@@ -1,0 +1,1 @@
+"""Is the tiny world a fair ground?"""

@@ -1,0 +1,1 @@
+"""Prompts, captions and where a concept's tokens stand."""

@@ -1,0 +1,1 @@
+"""Turns the host's attention hooks into the core's calls."""

@@ -1,0 +1,82 @@
+"""Turns the host's cross-attention hook into an `AttentionCall` and runs a rule in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor
+
+from ....dci_core.attention.cross import AttentionCall, AttentionRule
+from ....dci_core.attention.layers import LayerId
+from ....dci_core.errors import BadModel
+
+Replacement = Callable[..., Tensor]
+CONTEXT = "ico_dci_context"  # private key: the text of this block call, put there by the patch, read by the replacement
+
+
+def cross_attention_layers(model: Any) -> tuple[LayerId, ...]:
+    """Every text cross-attention of a U-Net patcher, numbered as the host does, in the order of the forward pass."""
+    from comfy.ldm.modules.attention import BasicTransformerBlock
+
+    network = model.model.diffusion_model
+    if not hasattr(network, "input_blocks"):
+        raise BadModel(
+            f"the model is a {type(network).__name__}",
+            "a U-Net with cross-attention (SD 1.x, SD 2.x, SDXL, tiny) is expected",
+            "load one of those",
+        )
+    found = [
+        layer_named(name)
+        for name, module in network.named_modules()
+        if isinstance(module, BasicTransformerBlock) and getattr(module, "attn2", None) is not None
+    ]
+    order = {"input": 0, "middle": 1, "output": 2}
+    return tuple(sorted(found, key=lambda layer: (order[layer.stage], layer.block, layer.index)))
+
+
+def layer_named(name: str) -> LayerId:
+    """`input_blocks.4.1.transformer_blocks.0` -> input 4 0. The middle block's module is 1, its key is 0."""
+    parts = name.split(".")
+    stage = parts[0].removesuffix("_blocks").removesuffix("_block")
+    return LayerId(stage, 0 if stage == "middle" else int(parts[1]), int(parts[-1]))
+
+
+def with_rule(options: dict[str, Any], layers: Iterable[LayerId], rule: AttentionRule) -> dict[str, Any]:
+    """A copy of the transformer options in which the rule acts around whatever already holds each layer's slot."""
+    replaced = dict(options.get("patches_replace", {}))
+    slots = dict(replaced.get("attn2", {}))
+    for layer in layers:
+        slots[tuple(layer)] = replacement(rule, layer, slots.get(tuple(layer), slots.get(tuple(layer)[:2])))
+    patches = dict(options.get("patches", {}))
+    patches["attn2_patch"] = [*patches.get("attn2_patch", []), remember_context]
+    return {**options, "patches": patches, "patches_replace": {**replaced, "attn2": slots}}
+
+
+def remember_context(n: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Changes nothing; leaves the text where this block's replacement finds it."""
+    extra[CONTEXT] = context
+    return n, context, value
+
+
+def replacement(rule: AttentionRule, layer: LayerId, previous: Replacement | None) -> Replacement:
+    """The host's attn2 replacement for one layer; `previous` held the slot and still computes the plain result."""
+
+    def replace(q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any], **kwargs: Any) -> Tensor:
+        def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+            if previous is not None:
+                return previous(q, k, v, extra_options, **kwargs)
+            return host_attention(q, k, v, heads, extra_options)
+
+        height, width = extra_options["activations_shape"][-2:]
+        context, heads = extra_options.get(CONTEXT, k), extra_options["n_heads"]
+        return rule(AttentionCall(q, k, v, context, heads, (height, width), layer, attend))
+
+    return replace
+
+
+def host_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, extra: dict[str, Any]) -> Tensor:
+    """The host's fastest attention, with the user's overrides."""
+    from comfy.ldm.modules.attention import optimized_attention
+
+    return optimized_attention(q, k, v, heads, attn_precision=extra.get("attn_precision"), transformer_options=extra)

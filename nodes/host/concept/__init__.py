@@ -1,0 +1,1 @@
+"""Concepts in the host: weight patches, triggers, fingerprints."""

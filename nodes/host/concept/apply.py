@@ -1,0 +1,68 @@
+"""A concept in the host: weight patches on the MODEL, a trigger word in the CLIP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ....dci_core.concept.deltas import Delta
+from ....dci_core.concept.learned import Concept, check_fit
+from ....dci_core.errors import BadModel
+from ....dci_core.families.unet import Family
+from ....dci_core.families.weight_names import PARTS, weight_key
+from ..families.unet import family_of
+from .identity import base_hash
+from .triggers import encoder_names, with_trigger
+
+PREFIX = "diffusion_model."
+
+
+def with_concept(model: Any, clip: Any, concept: Concept, strength: float) -> tuple[Any, Any]:
+    """(MODEL, CLIP) clones that know the concept; strength 0 leaves the weights alone. Raises BadConcept, BadModel."""
+    family = family_of(model)
+    check_encoders(clip, family)
+    widths = {layer: (family.width(layer), family.context_width) for layer in family.layers}
+    base = base_hash(model, family)
+    check_fit(concept, family=family.name, widths=widths, token_widths=dict(family.encoders), base_hash=base)
+    clone = model.clone()
+    if strength:
+        patches = weight_patches(concept)
+        missing = set(patches) - set(clone.add_patches(patches, strength))
+        if missing:
+            raise BadModel(
+                f"the model has no weight {sorted(missing)[0]}",
+                f"all {len(patches)} key and value weights of {family.name} are expected",
+                "load an ordinary checkpoint of this family",
+            )
+    return clone, with_trigger(clip, concept.trigger, concept.tokens)
+
+
+def check_encoders(clip: Any, family: Family) -> None:
+    """Raises BadModel where the CLIP belongs to another family than the MODEL."""
+    came = {name: getattr(clip.tokenizer, name).embedding_size for name in encoder_names(clip)}
+    if came != dict(family.encoders):
+        raise BadModel(
+            f"the CLIP has the text encoders {came or 'of another kind'}",
+            f"{dict(family.encoders)} are expected by a {family.name} model",
+            "connect the CLIP of the same checkpoint",
+        )
+
+
+def weight_patches(concept: Concept) -> dict[str, Any]:
+    """The host's patches of a concept's weight changes, factored where the concept is."""
+    return {
+        PREFIX + weight_key(layer, part): as_patch(change)
+        for layer, delta in concept.deltas.items()
+        for part, change in zip(PARTS, delta, strict=True)
+    }
+
+
+def as_patch(change: Delta) -> Any:
+    """One change as the host adds it to a weight."""
+    from comfy.weight_adapter import LoRAAdapter
+
+    if change.down is None:
+        return "diff", (change.up,)
+    factors: tuple[Tensor | None, ...] = (change.up, change.down, None, None, None, None)
+    return LoRAAdapter(set(), factors)

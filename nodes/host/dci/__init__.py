@@ -1,0 +1,1 @@
+"""The dual branch as a patch of the host's MODEL."""

@@ -1,0 +1,195 @@
+"""The dual branch as a model patch: two keyed wrappers on a clone, nothing else.
+
+Around the whole run, noise, latent, mask and conditionings get the branch axis and the result loses it again. Around
+each model call, the rows that need not run are left out and the attention rule is put in for those that do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....dci_core.dci.branches import auxiliary_seed, for_all, pair, unpair
+from ....dci_core.dci.dbim import dbim_rule
+from ....dci_core.dci.stability import shared_warning, window_warning
+from ....dci_core.errors import BadModel, BadSettings
+from ....dci_core.noise.schedule import is_open, window_threshold
+from ..attention.cross import with_rule
+from .conds import TAG, doubled_mask, paired_conds
+from .controls import branch_controls
+from .noise import freshness, start_noise, with_branch_noise
+from .plan import KEY, DbimRecord, DciPatch
+from .replaying import call_in_halves, can_replay
+from .rows import chosen_rows, options_for
+
+log = logging.getLogger(__name__)
+Wrapper = Callable[..., Tensor]
+
+
+def with_dci(model: Any, patch: DciPatch) -> tuple[Any, DbimRecord]:
+    """(clone of the model with the dual branch, record of its last run). An earlier DCI on it gives way to this one.
+
+    Off means off: with a closed window or without a layer that has a share, the clone carries nothing. Raises
+    BadSettings for a window outside 0..1.
+    """
+    from comfy.patcher_extension import WrappersMP
+
+    clone, record = model.clone(), DbimRecord()
+    threshold_of(patch, clone.get_model_object("model_sampling"))
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
+        clone.remove_wrappers_with_key(kind, KEY)
+    if patch.settings.window > 0 and any(patch.dbim.shares.values()):
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, around_run(patch, record))
+        clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, around_call(patch, record))
+    return clone, record
+
+
+def threshold_of(patch: DciPatch, sampling: Any) -> float:
+    """Noise above which the patch acts, by the model's own schedule."""
+    return window_threshold(patch.settings.window, lambda t: float(sampling.sigma(torch.tensor(t))))
+
+
+def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
+    """Wrapper of the host's outer sample: carries both branches through one run, returns the concept's latent."""
+
+    def wrapper(
+        executor: Any,
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: Any,
+        sigmas: Tensor,
+        denoise_mask: Tensor | None = None,
+        callback: Callable[..., None] | None = None,
+        disable_pbar: bool = False,
+        seed: int | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        guider = executor.class_obj
+        record.clear()
+        refuse_nested(noise, kwargs.get("latent_shapes"))
+        threshold = threshold_of(patch, guider.model_patcher.get_model_object("model_sampling"))
+        if too_low := window_warning(sigmas.tolist(), threshold):
+            log.warning(too_low)
+            rest = (denoise_mask, callback, disable_pbar, seed, *args)
+            return executor(noise, latent_image, sampler, sigmas, *rest, **kwargs)
+        warn_of_overshoot(patch, getattr(guider, "cfg", None), sigmas, threshold, freshness(sampler))
+        own_seed, is_one = patch.settings.auxiliary_seed, patch.settings.one_auxiliary
+        other_seed = auxiliary_seed(seed or 0) if own_seed is None else own_seed
+        other = noise if patch.settings.guidance == "aligned" else for_all(start_noise(noise, other_seed), is_one)
+        controls = branch_controls(
+            lambda tags, num, sigma: patch.rows(tags, num, is_open(sigma, threshold)), patch.hints
+        )
+        guider.conds = paired_conds(guider.conds, patch.plan, controls)
+        latent = pair(latent_image, for_all(latent_image, is_one))
+        if "latent_shapes" in kwargs:
+            kwargs["latent_shapes"] = [latent.shape]
+        both = executor(
+            pair(noise, other),
+            latent,
+            with_branch_noise(sampler, other_seed, is_one),
+            sigmas,
+            doubled_mask(denoise_mask, is_one),
+            watch(callback, sigmas, threshold, record),
+            disable_pbar,
+            seed,
+            *args,
+            **kwargs,
+        )
+        concept, record.resting = unpair(both)
+        record.settle(guider.model_patcher.model.process_latent_out)
+        return concept
+
+    return wrapper
+
+
+def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
+    """Wrapper of the host's model call: runs the rows that are needed, with the rule where both branches run."""
+
+    def wrapper(
+        executor: Any,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Tensor | None = None,
+        c_crossattn: Tensor | None = None,
+        control: dict[str, Any] | None = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        options = transformer_options or {}
+        tags = kwargs.pop(TAG, None)
+        if tags is None:
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        sigma = float(t.max())
+        acts = is_open(sigma, threshold_of(patch, executor.class_obj.model_sampling))
+        rows = [(int(branch), int(kind)) for branch, kind in tags.tolist()]
+        plan = patch.rows(rows, len(options.get("cond_or_uncond") or [0]), acts)
+        inputs = [x, t, c_concat, c_crossattn, control, kwargs]
+        dbim = replace(patch.dbim, region=region_of(patch.dbim.region, len(plan.branches.concept)))
+        tokens = patch.plan.tokens
+        if patch.replays and can_replay(plan, options):
+            x0 = call_in_halves(executor, inputs, options, plan, dbim, tokens, record.see)
+            record.file(sigma)
+            return x0
+        *most, rest = chosen_rows(inputs, plan)
+        options = options_for(options, plan)
+        if plan.branches.concept:
+            rule = dbim_rule(dbim, plan.branches, tokens, x.device, record.see, size=tuple(x.shape[-2:]))
+            options = with_rule(options, [layer for layer, share in patch.dbim.shares.items() if share], rule)
+        x0 = executor(*most, options, **rest)
+        record.file(sigma)
+        return plan.fill(x, x0)
+
+    return wrapper
+
+
+def region_of(region: Tensor | None, num_pairs: int) -> Tensor | None:
+    """A region for each pair of rows `(chunk b)`, from one for each picture; raises BadSettings for another number."""
+    if region is None or region.ndim < 3 or region.shape[0] in (1, num_pairs):
+        return region
+    if num_pairs % region.shape[0]:
+        raise BadSettings(
+            f"the region has {region.shape[0]} masks",
+            f"1, or one for each of {num_pairs}, is expected",
+            "give one mask",
+        )
+    return region.repeat(num_pairs // region.shape[0], 1, 1)
+
+
+def watch(
+    callback: Callable[..., None] | None, sigmas: Tensor, threshold: float, record: DbimRecord
+) -> Callable[..., None]:
+    """A step callback that shows the user's one the concept's rows alone and keeps the auxiliary's last estimate."""
+    levels = sigmas.tolist()
+
+    def seen(step: int, x0: Tensor, x: Tensor, total: int) -> None:
+        concept, auxiliary = unpair(x0)
+        if is_open(levels[min(step, len(levels) - 1)], threshold):
+            record.auxiliary = auxiliary.clone()
+        if callback is not None:
+            callback(step, concept, unpair(x)[0], total)
+
+    return seen
+
+
+def warn_of_overshoot(patch: DciPatch, cfg: float | None, sigmas: Tensor, threshold: float, eta: float) -> None:
+    """Says so when shared guidance would run away with this CFG, these steps and this share of fresh noise."""
+    if patch.settings.guidance == "shared" and cfg is not None:
+        sentence = shared_warning(sigmas.tolist(), float(cfg), threshold, eta)
+        if sentence:
+            log.warning(sentence)
+
+
+def refuse_nested(noise: Any, latent_shapes: Any) -> None:
+    """Models whose latent has several streams have no text cross-attention of the kind that DBIM reads."""
+    if getattr(noise, "is_nested", False) or (latent_shapes is not None and len(latent_shapes) > 1):
+        raise BadModel(
+            "the latent has several streams",
+            "one picture latent is expected",
+            "use a U-Net model (SD 1.x, SD 2.x, SDXL)",
+        )

@@ -1,0 +1,107 @@
+"""Gives a guider's conditionings the branch axis: two rows where the plan's text stands, tags everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import lcm
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....dci_core.dci.branches import for_all, pair
+from ....dci_core.errors import BadModel, BadSettings
+from .plan import MARK, DciPlan
+from .rows import COMMON, FREE, PAIRED, tag_of
+
+TAG = "ico_dci_tag"  # keyword of the model call that carries each row's (branch, kind)
+PICTURE_KEYS = ("mask", "concat_latent_image", "concat_mask", "concat_image")  # one row a picture
+NEGATIVE = "negative"
+
+
+def paired_conds(
+    conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan, branch_control: Callable[[Any], Any]
+) -> dict[str, list[dict[str, Any]]]:
+    """The same conditionings for both branches.
+
+    A conditioning that carries the plan's mark gets the auxiliary prompt as its second row. A list without any is
+    common to both branches: shared guidance computes it for the concept alone. Raises BadSettings when none is marked,
+    and for GLIGEN.
+
+    branch_control  a ControlNet for both branches from one for pictures
+    """
+    if any("gligen" in entry for entries in conds.values() for entry in entries):
+        raise BadSettings(
+            "a conditioning holds GLIGEN boxes", "they place the rows of one branch alone", "leave GLIGEN out with DCI"
+        )
+    out = {}
+    for name, entries in conds.items():
+        marked = [name != NEGATIVE and entry.get(MARK) == plan.mark for entry in entries]
+        kinds = [PAIRED if is_marked else FREE if any(marked) else COMMON for is_marked in marked]
+        out[name] = [
+            with_branches(entry, kind, plan, branch_control) for entry, kind in zip(entries, kinds, strict=True)
+        ]
+    if not any(tag_kind(entry) == PAIRED for entries in out.values() for entry in entries):
+        raise BadSettings(
+            "none of the sampler's positive conditionings comes from the prompt pair of this plan",
+            "the pair's own conditioning is expected there",
+            "connect `positive` of DCI Prompt Pair to the sampler",
+        )
+    return out
+
+
+def tag_kind(entry: Mapping[str, Any]) -> int:
+    """The kind that a conditioning was tagged with."""
+    return int(entry["model_conds"][TAG].cond[0, 1])
+
+
+def with_branches(
+    entry: dict[str, Any], kind: int, plan: DciPlan, branch_control: Callable[[Any], Any]
+) -> dict[str, Any]:
+    """One conditioning with the branch axis in everything that has a row for each picture."""
+    from comfy.conds import CONDRegular
+
+    both = dict(entry)
+    for key in PICTURE_KEYS:
+        if isinstance(both.get(key), Tensor) and both[key].ndim > 2:
+            both[key] = doubled(both[key])
+    for key, other in (("cross_attn", plan.hidden), ("pooled_output", plan.pooled)):
+        if isinstance(both.get(key), Tensor):
+            both[key] = beside(both[key], other) if kind == PAIRED else doubled(both[key])
+    if both.get("control") is not None:
+        both["control"] = branch_control(both["control"])
+    both["model_conds"] = {**both["model_conds"], TAG: CONDRegular(tag_of(kind))}
+    return both
+
+
+def doubled(rows: Tensor) -> Tensor:
+    """Each row twice, next to itself; a single row stays, since the host repeats it anyway."""
+    return rows if rows.shape[0] == 1 else rows.repeat_interleave(2, dim=0)
+
+
+def beside(concept: Tensor, auxiliary: Tensor | None) -> Tensor:
+    """The auxiliary's row next to each of the concept's, both as long as their least common multiple.
+
+    What another node appended to the concept's text is appended to the auxiliary's too. Repeating all tokens of a
+    prompt changes no attention result.
+    """
+    if auxiliary is None:
+        return doubled(concept)
+    auxiliary = auxiliary.to(concept).expand(concept.shape[0], *auxiliary.shape[1:])
+    if concept.shape[-1] != auxiliary.shape[-1]:
+        raise BadModel(
+            f"the concept's text is {concept.shape[-1]} wide and the auxiliary's {auxiliary.shape[-1]}",
+            "one text encoder is expected for both",
+            "make the conditioning and the plan with one DCI Prompt Pair",
+        )
+    if concept.ndim == 3:
+        length = lcm(concept.shape[1], auxiliary.shape[1])
+        concept, auxiliary = (x.repeat(1, length // x.shape[1], 1) for x in (concept, auxiliary))
+    return pair(concept, auxiliary)
+
+
+def doubled_mask(mask: Tensor | None, is_one: bool = False) -> Tensor | None:
+    """An inpaint mask for both branches; is_one: the first picture's for every auxiliary."""
+    if mask is None or not torch.is_tensor(mask) or mask.ndim < 3 or mask.shape[0] == 1:
+        return mask
+    return pair(mask, for_all(mask, is_one))

@@ -1,0 +1,124 @@
+"""Prompt pairs in the host: from a prompt with a trigger in it to a conditioning and a plan."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ....dci_core.concept.learned import Concept
+from ....dci_core.errors import BadModel, BadSettings, SpanNotFound
+from ....dci_core.text.tokens import PairTokens, TokenSet, find_span
+from ..concept.triggers import ENCODER, encoder_names, rows_of, words_of
+from .plan import MARK, DciPlan
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt as one text encoder of the host reads it.
+
+    ids     its words; the k-th vector of a trigger, counted from 0, is -1 - k
+    slots   where each stands in the context, all chunks counted through
+    length  slots of the context
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    slots: tuple[int, ...]
+    length: int
+
+    def tokens(self, words: list[int], name: str) -> TokenSet:
+        """Where these words stand; raises SpanNotFound."""
+        places = find_span(self.ids, words, name, self.text)
+        return TokenSet(tuple(self.slots[place] for place in places), self.slots, self.length)
+
+
+def make_pair(clip: Any, concept: Concept, prompt: str, noun: str, auxiliary: str = "") -> tuple[Any, DciPlan, str]:
+    """(the concept's conditioning, its plan, which tokens were found).
+
+    prompt     with the concept's trigger and noun in it, as for the stock text encode
+    noun       ordinary word that stands in for them in the auxiliary prompt
+    auxiliary  the auxiliary prompt in full; empty: the prompt with the noun in the concept's place
+    raises     SpanNotFound, BadSettings, BadModel
+    """
+    if not noun.strip():
+        raise BadSettings("no auxiliary noun came", "an ordinary word is expected", "write one, such as cat")
+    auxiliary = auxiliary.strip() or stand_in(prompt, concept, noun)
+    names = encoder_names(clip)
+    sets = [pair_tokens(clip, name, concept, prompt, noun, auxiliary) for name in names]
+    if len(set(sets)) != 1:
+        raise BadModel(
+            "the two text encoders cut the prompt into different tokens",
+            "the same words in the same places are expected",
+            "leave out embeddings that only one of them has",
+        )
+    tokens = sets[0]
+    mark = hashlib.sha256(repr((prompt, auxiliary, concept.trigger, tokens)).encode()).hexdigest()[:16]
+    positive = clip.encode_from_tokens_scheduled(clip.tokenize(prompt), add_dict={MARK: mark})
+    other = clip.encode_from_tokens(clip.tokenize(auxiliary), return_pooled=True, return_dict=True)
+    plan = DciPlan(mark, other["cond"], other.get("pooled_output"), tokens, (prompt, auxiliary))
+    return positive, plan, describe(plan, concept, noun)
+
+
+def stand_in(prompt: str, concept: Concept, noun: str) -> str:
+    """The prompt with the ordinary noun where the concept stands; raises SpanNotFound."""
+    spaced = r"\s+".join(map(re.escape, concept.phrase.split()))
+    changed, count = re.subn(rf"(?<!\w){spaced}(?!\w)", lambda _: noun.strip(), prompt, flags=re.IGNORECASE)
+    if not count:
+        raise SpanNotFound(
+            f'"{concept.phrase}" is not in the prompt "{prompt}"',
+            "the trigger with its noun is expected there",
+            f'write "{concept.phrase}" where the concept should stand',
+        )
+    return changed
+
+
+def pair_tokens(clip: Any, encoder: str, concept: Concept, prompt: str, noun: str, auxiliary: str) -> PairTokens:
+    """Where concept and stand-in are, in one encoder."""
+    rows = rows_of(clip, encoder, concept.trigger)
+    if not rows:
+        raise BadSettings(
+            f'the CLIP does not know the trigger "{concept.trigger}"',
+            "the CLIP that knows this concept is expected",
+            "connect the CLIP that Load ICO Concept or ICO Train Concept gives",
+        )
+    words = getattr(clip.tokenizer, encoder).tokenizer
+    own, other = words_of(words, concept.noun), words_of(words, noun)
+    if own == other:
+        raise BadSettings(
+            f'the auxiliary noun "{noun}" is the concept\'s own class',
+            "another class is expected, one that the model draws easily in any scene",
+            "choose another noun",
+        )
+    span = [-1 - k for k in range(len(rows))] + own
+    return PairTokens(
+        read_prompt(clip, encoder, prompt, rows).tokens(span, concept.phrase),
+        read_prompt(clip, encoder, auxiliary, rows).tokens(other, noun),
+    )
+
+
+def read_prompt(clip: Any, encoder: str, text: str, rows: tuple[Any, ...]) -> Prompt:
+    """A prompt as the encoder reads it: words of all chunks, each chunk's begin mark, end mark and padding left out."""
+    end = getattr(clip.tokenizer, encoder).end_token
+    place = {id(row): -1 - k for k, row in enumerate(rows)}
+    ids: list[int] = []
+    slots: list[int] = []
+    start = 0
+    for chunk in clip.tokenize(text)[encoder.removeprefix(ENCODER)]:
+        for slot, (token, *_) in enumerate(chunk[1:], start + 1):
+            if isinstance(token, int) and token == end:
+                break
+            ids.append(token if isinstance(token, int) else place.get(id(token), len(place) + 10**6))
+            slots.append(slot)
+        start += len(chunk)
+    return Prompt(text, tuple(ids), tuple(slots), start)
+
+
+def describe(plan: DciPlan, concept: Concept, noun: str) -> str:
+    """What was found, for the user to read."""
+    here, there = plan.tokens.concept, plan.tokens.auxiliary
+    return (
+        f'concept: "{plan.texts[0]}"\n  "{concept.phrase}" at tokens {list(here.span)} of {len(here.real)}\n'
+        f'auxiliary: "{plan.texts[1]}"\n  "{noun}" at tokens {list(there.span)} of {len(there.real)}'
+    )

@@ -1,0 +1,105 @@
+"""What the patched model is told, and what it writes down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ....dci_core.attention.layers import LayerId, LayerMask
+from ....dci_core.dci.branches import DciSettings, RowPlan
+from ....dci_core.dci.dbim import DbimSettings
+from ....dci_core.text.tokens import PairTokens
+from .rows import plan_of
+
+KEY = "ico_dci"  # of our wrappers
+HINTS = ("both", "concept", "auxiliary")  # which branch ControlNet reaches
+MARK = "ico_dci_plan"  # option of a conditioning that belongs to a plan
+
+
+@dataclass(frozen=True, eq=False)
+class DciPlan:
+    """What the dual branch needs of a prompt pair, apart from the concept's own conditioning.
+
+    mark     ties the plan to its conditioning
+    hidden   [1 t c], the auxiliary prompt's text
+    pooled   [1 p] or None
+    tokens   where the concept and the auxiliary noun stand
+    texts    the two prompts as written
+    """
+
+    mark: str
+    hidden: Tensor
+    pooled: Tensor | None
+    tokens: PairTokens
+    texts: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True, eq=False)
+class DbimLayers:
+    """Which layers integrate, and where: the layer text and an optional region [h w] or [b h w] in 0..1."""
+
+    mask: LayerMask = field(default_factory=LayerMask)
+    region: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class DciPatch:
+    """Everything that Apply DCI puts on a model.
+
+    settings  the user's
+    dbim      the same for the model's family
+    hints     which branch ControlNet's hints reach: both, concept or auxiliary
+    replays   whether the auxiliary branch's work is kept for later runs; never in `shared` guidance
+    """
+
+    plan: DciPlan
+    settings: DciSettings
+    dbim: DbimSettings
+    hints: str = "both"
+    replays: bool = False
+
+    def rows(self, tags: Sequence[tuple[int, int]], num_chunks: int, acts: bool) -> RowPlan:
+        """Which rows of a batch with these tags run."""
+        is_shared, is_one = self.settings.guidance == "shared", self.settings.one_auxiliary
+        return plan_of(tags, acts=acts, is_shared=is_shared, num_chunks=num_chunks, is_one=is_one)
+
+
+@dataclass(eq=False)
+class DbimRecord:
+    """What the last run of a patched model did; filled while it samples.
+
+    weights    (sigma, layer) -> share of the concept branch [b h w], mean over heads
+    auxiliary  the auxiliary branch's last estimate of its own clean latent [b c h w], or None
+    resting    its latent where the window closed, [b c h w], or None
+    fresh      (layer, share [b h w]) of the model call that is running
+    """
+
+    weights: dict[tuple[float, LayerId], Tensor] = field(default_factory=dict)
+    auxiliary: Tensor | None = None
+    resting: Tensor | None = None
+    fresh: list[tuple[LayerId, Tensor]] = field(default_factory=list)
+
+    def clear(self) -> None:
+        """Forgets the run before."""
+        self.weights.clear()
+        self.fresh.clear()
+        self.auxiliary = self.resting = None
+
+    def see(self, layer: LayerId, weights: Tensor, grid: tuple[int, int]) -> None:
+        """Keeps a layer's weights [b heads n] until their model call ends; knows no noise level, since a compiled model
+        would be compiled anew for each.
+        """
+        self.fresh.append((layer, weights.detach().mean(dim=1).unflatten(1, grid)))
+
+    def file(self, sigma: float) -> None:
+        """Puts away what the model call at this noise level showed."""
+        self.weights.update(((sigma, layer), planes) for layer, planes in self.fresh)
+        self.fresh.clear()
+
+    def settle(self, latent_out: Callable[[Tensor], Tensor]) -> None:
+        """Moves what was seen off the accelerator, the auxiliary's estimate in the scale of the host's latents."""
+        self.weights = {key: value.float().cpu() for key, value in self.weights.items()}
+        if self.auxiliary is not None:
+            self.auxiliary = latent_out(self.auxiliary.float()).cpu()

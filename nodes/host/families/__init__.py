@@ -1,0 +1,1 @@
+"""Which family a host's model belongs to."""

@@ -1,0 +1,95 @@
+"""Which MM-DiT family a loaded model belongs to, and what its blocks are called in the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ....dci_core.attention.joint import BlockId
+from ....dci_core.errors import BadModel
+from ....dci_core.families.mmdit import FAMILIES, MmditFamily
+
+
+@dataclass(frozen=True)
+class HostKind:
+    """One of the host's network classes.
+
+    lists  kind of block -> the network's list of them
+    sizes  the attributes that hold width and number of heads; the latter of the network or of its first block
+    """
+
+    module: str
+    name: str
+    lists: Mapping[str, str]
+    sizes: tuple[str, str] = ("hidden_size", "num_heads")
+
+    def is_kind_of(self, network: Any) -> bool:
+        """Whether a network is of this class."""
+        return isinstance(network, getattr(import_module(self.module), self.name))
+
+    def measure(self, network: Any) -> tuple[int, int, dict[str, int]]:
+        """(width, heads, number of blocks of each kind)."""
+        width, heads = self.sizes
+        first = getattr(network, next(iter(self.lists.values())))[0]
+        counts = {stream: len(getattr(network, blocks)) for stream, blocks in self.lists.items()}
+        return int(getattr(network, width)), int(getattr(network, heads, None) or getattr(first, heads)), counts
+
+
+KINDS = (
+    HostKind("comfy.ldm.flux.model", "Flux", {"double": "double_blocks", "single": "single_blocks"}),
+    HostKind("comfy.ldm.modules.diffusionmodules.mmdit", "MMDiT", {"double": "joint_blocks"}),
+    HostKind(
+        "comfy.ldm.qwen_image.model",
+        "QwenImageTransformer2DModel",
+        {"double": "transformer_blocks"},
+        ("inner_dim", "num_attention_heads"),
+    ),
+)
+
+
+def kind_of(network: Any) -> HostKind:
+    """The class of a network; raises BadModel for a U-Net and for other transformers."""
+    for kind in KINDS:
+        if kind.is_kind_of(network):
+            return kind
+    raise BadModel(
+        f"the model is a {type(network).__name__}",
+        "an MM-DiT (Flux, SD3, SD3.5, Qwen-Image, the tiny flow model) is expected",
+        "load one of those; U-Nets and other transformers have no joint attention of this form",
+    )
+
+
+def mmdit_of(model: Any) -> MmditFamily:
+    """The family of a MODEL, told by its class, width, heads and blocks; raises BadModel."""
+    network = model.model.diffusion_model
+    kind = kind_of(network)
+    width, heads, counts = kind.measure(network)
+    found = [f for f in FAMILIES.values() if (f.width, f.heads, dict(f.blocks)) == (width, heads, counts)]
+    if not found:
+        blocks = " and ".join(f"{count} {stream}" for stream, count in counts.items())
+        raise BadModel(
+            f"the model is a {kind.name} of width {width} with {heads} heads and {blocks} blocks",
+            f"the sizes of one of {', '.join(FAMILIES)} are expected",
+            "load a checkpoint of one of these families",
+        )
+    has_second = bool(getattr(network, "x_block_self_attn_layers", None))  # SD3.5 medium beside SD3 medium
+    return found[-1] if has_second else found[0]
+
+
+def image_first_blocks(model: Any) -> frozenset[BlockId]:
+    """Blocks that put image rows before text rows; older hosts have a switch for it."""
+    network = model.diffusion_model
+    return frozenset(
+        BlockId(stream, index)
+        for stream, blocks in kind_of(network).lists.items()
+        for index, module in enumerate(getattr(network, blocks))
+        if getattr(module, "flipped_img_txt", False)
+    )
+
+
+def token_grid(model: Any, height: int, width: int) -> tuple[int, int]:
+    """(h, w) of the image tokens of a latent of this size, padded to whole tokens as the host does."""
+    side = int(model.diffusion_model.patch_size)
+    return -(-height // side), -(-width // side)

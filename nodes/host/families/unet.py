@@ -1,0 +1,36 @@
+"""Which family a loaded model belongs to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ....dci_core.errors import BadModel
+from ....dci_core.families.unet import FAMILIES, Family
+from ..attention.cross import cross_attention_layers
+
+
+def family_of(model: Any) -> Family:
+    """The family of a MODEL, told by its cross-attentions, its text width and what it predicts; raises BadModel."""
+    layers = cross_attention_layers(model)
+    width, prediction = text_width(model), prediction_of(model)
+    for family in FAMILIES.values():
+        if (family.layers, family.context_width, family.prediction) == (layers, width, prediction):
+            return family
+    raise BadModel(
+        f"the model is a U-Net with {len(layers)} cross-attentions, text {width} wide, that predicts {prediction}",
+        f"one of {', '.join(FAMILIES)} is expected",
+        "load a checkpoint of one of these families",
+    )
+
+
+def text_width(model: Any) -> int:
+    """Channels of the text that the U-Net reads."""
+    width = model.model.model_config.unet_config.get("context_dim")
+    return int(width[0] if isinstance(width, list) else width or 0)
+
+
+def prediction_of(model: Any) -> str:
+    """ "eps" or "v", by the model's own sampling object."""
+    from comfy.model_sampling import V_PREDICTION
+
+    return "v" if isinstance(model.get_model_object("model_sampling"), V_PREDICTION) else "eps"

@@ -1,0 +1,118 @@
+"""What a training learns from: pictures, words and settings, checked before any work and encoded once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ....dci_core.concept.learned import check_trigger
+from ....dci_core.errors import BadModel, BadSettings
+from ....dci_core.families.unet import Family
+from ....dci_core.ico.data import TrainingData, encode_pictures
+from ....dci_core.ico.settings import IcoSettings, check_settings
+from ....dci_core.pictures.reference import Picture, make_picture
+from ....dci_core.version import VERSION
+from ..concept.apply import check_encoders
+from ..concept.identity import digest, kv_weights
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What a concept is learned from.
+
+    images, class_images      pictures [h w c] in 0..1
+    masks                     [h w] in 0..1 each, or none at all
+    captions, class_captions  one each, or none at all
+    size_px                   side that pictures are resized to; 0: the family's own
+    keep_rank                 factors kept of each change in the file; None: full rank
+    preview_every             steps between two preview pictures; 0: none
+    """
+
+    noun: str
+    trigger: str
+    settings: IcoSettings
+    images: Sequence[Tensor]
+    masks: Sequence[Tensor] = ()
+    captions: Sequence[str] = ()
+    class_images: Sequence[Tensor] = ()
+    class_captions: Sequence[str] = ()
+    size_px: int = 0
+    keep_rank: int | None = 16
+    preview_every: int = 20
+
+    def key(self, base: str) -> str:
+        """A hash of everything that the trained concept depends on."""
+        words = (self.noun, self.trigger, asdict(self.settings), list(self.captions), list(self.class_captions))
+        sizes = (self.size_px, self.keep_rank, base, VERSION)
+        pictures = [digest(x) for group in (self.images, self.masks, self.class_images) for x in group]
+        return hashlib.sha256(repr((words, sizes, pictures)).encode()).hexdigest()[:16]
+
+
+def check_lesson(model: Any, clip: Any, lesson: Lesson, family: Family) -> None:
+    """Nothing, or the first thing that cannot work, before any work is done."""
+    check_encoders(clip, family)
+    check_settings(lesson.settings)
+    check_trigger(lesson.trigger)
+    check_weights(model, family)
+    for name, few, many in (
+        ("masks", lesson.masks, lesson.images),
+        ("captions", lesson.captions, lesson.images),
+        ("class captions", lesson.class_captions, lesson.class_images),
+    ):
+        if few and len(few) != len(many):
+            raise BadSettings(f"{len(few)} {name} came", f"{len(many)} are expected", "give one for each picture")
+
+
+def check_weights(model: Any, family: Family) -> None:
+    """Raises BadModel for weights that no gradient passes through: of eight bits, or packed in another format."""
+    kinds = {kind_of(weight) for weight in kv_weights(model, family)} | {model.model.get_dtype()}
+    for kind in sorted(kinds - {torch.float32, torch.float16, torch.bfloat16}, key=str):
+        raise BadModel(
+            f"the model's weights are {str(kind).removeprefix('torch.')}",
+            "fp32, fp16 or bf16 is expected for training",
+            "load the checkpoint in one of these; sampling works with this one",
+        )
+
+
+def kind_of(weight: Tensor) -> Any:
+    """A weight's type, or the name of the format that it is packed in."""
+    return weight.dtype if type(weight) in (Tensor, torch.nn.Parameter) else type(weight).__name__
+
+
+def encode_lesson(model: Any, vae: Any, lesson: Lesson, family: Family) -> TrainingData:
+    """The pictures as latents in the model's own scale, on its device, mirrored ones included."""
+    size = lesson.size_px or family.picture_size
+
+    def encode(pixels: Tensor) -> Tensor:
+        latents = vae.encode(rearrange(pixels, "b c h w -> b h w c"))
+        return model.model.process_latent_in(latents.float()).to(model.load_device).clone()
+
+    return encode_pictures(
+        pictures_of(lesson.images, size, lesson.masks, lesson.captions, "picture"),
+        encode,
+        class_pictures=pictures_of(lesson.class_images, size, (), (), "class picture"),
+        class_captions=list(lesson.class_captions),
+        flips=lesson.settings.flip_probability > 0,
+    )
+
+
+def pictures_of(
+    images: Sequence[Tensor], size: int, masks: Sequence[Tensor], captions: Sequence[str], name: str
+) -> list[Picture]:
+    """Pictures as training wants them."""
+    return [
+        make_picture(
+            image.detach().cpu(),
+            size,
+            masks[i].detach().cpu() if masks else None,
+            (captions[i].strip() or None) if captions else None,
+            f"{name} {i + 1}",
+        )
+        for i, image in enumerate(images)
+    ]

@@ -1,0 +1,57 @@
+"""Progress of a training: the bar, and now and then what the concept looks like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ....dci_core.ico.data import TrainingData
+from ....dci_core.ico.state import TrainState, generator_for, lay_out_all, possible_captions
+from ....dci_core.ico.train import StepReport
+from .model import HostModel
+
+TIMESTEP = 700  # noise from which the preview's picture is guessed: most of the look, little of the original
+MAX_PX = 256
+
+
+class Preview:
+    """Shows each step, and every few steps the model's guess at the first picture under heavy noise."""
+
+    def __init__(self, host: HostModel, data: TrainingData, state: TrainState, every: int) -> None:
+        from comfy.utils import ProgressBar
+
+        self.host, self.data, self.state, self.every = host, data, state, every
+        self.bar = ProgressBar(state.settings.steps)
+        self.painter = painter_of(host) if every else None
+
+    def show(self, report: StepReport) -> None:
+        """Moves the bar, with a picture where one is due."""
+        due = self.painter is not None and report.step % self.every == 0
+        self.bar.update_absolute(report.step, report.steps, self.picture() if due else None)
+
+    @torch.no_grad()
+    def picture(self) -> Any:
+        """The guess, as the host sends previews to the page."""
+        state = self.state
+        captions = possible_captions(self.data, state.settings)[0]
+        layout = lay_out_all(self.host, captions[0], state.noun, state.settings)
+        text = self.host.encode(*state.learned.text.rows([0], [layout]))
+        clean = self.data.latents[:1, 0].float()
+        noise = torch.randn(clean.shape, generator=generator_for(state.settings.seed, "preview")).to(clean)
+        sigma = self.host.sigmas()[[TIMESTEP]].to(clean)
+        x0 = self.host.denoise(clean + sigma * noise, sigma, text, state.learned.deltas.rule())
+        assert self.painter is not None
+        picture = self.painter.decode_latent_to_preview_image("JPEG", x0)
+        return picture if len(picture) == 3 else ("JPEG", picture, MAX_PX)
+
+
+def painter_of(host: HostModel) -> Any:
+    """What paints a latent: as the user has set it for samplers, else the quickest; None where it cannot be painted."""
+    from latent_preview import Latent2RGBPreviewer, get_previewer
+
+    form = host.model.model.latent_format
+    chosen = get_previewer(host.model.load_device, form)
+    if chosen is None and form.latent_rgb_factors is not None:
+        return Latent2RGBPreviewer(form.latent_rgb_factors, form.latent_rgb_factors_bias)
+    return chosen

@@ -1,0 +1,174 @@
+"""ICO training inside the host: what is trained on, what it costs, where it is kept, and how it stops."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ....dci_core.concept.file import load_concept, save_concept
+from ....dci_core.concept.learned import Concept, make_concept
+from ....dci_core.errors import PackError
+from ....dci_core.ico.checkpoint import load_state, save_state
+from ....dci_core.ico.data import TrainingData
+from ....dci_core.ico.estimate import check_room, needs_of, seconds_left
+from ....dci_core.ico.state import TrainState, begin_training
+from ....dci_core.ico.train import StepReport, backward_bytes, train_steps
+from ....dci_core.tiny.world.words import RARE_WORDS
+from .. import folders
+from ..concept.identity import base_hash, patches_hash
+from ..families.unet import family_of
+from .lessons import Lesson, check_lesson, encode_lesson
+from .model import HostModel
+from .previews import Preview
+from .thaw import open_to_gradients
+
+log = logging.getLogger(__name__)
+SAVE_EVERY = 100  # steps between two resume files
+FREE_SHARE = 0.8  # of the free memory that a backward pass may take: what else a step needs is not counted
+TIME_AFTER = (3, 20)  # steps of this run after which the log says how long it will still take
+
+
+def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Concept, list[float]]:
+    """(the concept, its losses): from disk where this very training was done before, else trained and kept there.
+
+    An interrupted training is kept too, and goes on from where it was when it is asked for again. Raises PackError.
+    """
+    family = family_of(model)
+    check_lesson(model, clip, lesson, family)
+    base = base_hash(model, family)
+    place = kept_path(lesson, base + patches_hash(model))
+    if place.is_file():
+        log.info("the concept %s was trained before; taken from %s", lesson.trigger, place.name)
+        return load_concept(place), read_losses(place)
+    folders.prepared(place)
+    with torch.inference_mode(False), torch.no_grad():
+        data = encode_lesson(model, vae, lesson, family)  # before the others are loaded: the VAE may push them out
+    with loaded(model, clip):
+        host = HostModel(model, clip, family)
+        state = run_training(host, data, lesson, place.with_suffix(".training"))
+        concept = make_concept(state, trigger=lesson.trigger, rank=lesson.keep_rank, base_hash=base)
+    save_concept(concept, place)
+    place.with_suffix(".losses.json").write_text(json.dumps(state.losses), encoding="utf-8")
+    place.with_suffix(".training").unlink(missing_ok=True)
+    return load_concept(place), state.losses
+
+
+def run_training(host: HostModel, data: TrainingData, lesson: Lesson, resume: Path) -> TrainState:
+    """The state after the last step; whatever stops it, the resume file holds what was reached."""
+    networks = host.model.model.diffusion_model, host.clip.cond_stage_model
+    with open_to_gradients(*networks):
+        state = resumed(host, data, lesson, resume)
+        announce(data, lesson, state, resume.parent)
+        recomputes = is_short_of_memory(host, data, state)
+    watcher = Preview(host, data, state, lesson.preview_every)
+    reports: list[StepReport] = []
+    try:
+        with open_to_gradients(*networks, recomputes=recomputes):
+            for report in train_steps(host, data, state, sigmas=host.sigmas()):
+                reports.append(report)
+                after_step(reports, state, watcher, resume)
+    except BaseException:
+        if state.step:
+            save_state(state, resume)
+            log.info("stopped after step %d; the same training goes on from there", state.step)
+        raise
+    return state
+
+
+def after_step(reports: list[StepReport], state: TrainState, watcher: Preview, resume: Path) -> None:
+    """The bar moves, a picture may show, the user may have cancelled."""
+    from comfy.model_management import throw_exception_if_processing_interrupted
+
+    report = reports[-1]
+    left = seconds_left(reports)
+    if left is not None and len(reports) in TIME_AFTER:
+        log.info("step %d of %d, loss %.4f, about %.0f s left", report.step, report.steps, report.loss, left)
+    watcher.show(report)
+    if report.step % SAVE_EVERY == 0 and report.step < report.steps:
+        save_state(state, resume)
+    throw_exception_if_processing_interrupted()
+
+
+def resumed(host: HostModel, data: TrainingData, lesson: Lesson, resume: Path) -> TrainState:
+    """The interrupted training where there is one, else a new one."""
+    parts = {"noun": lesson.noun, "widths": host.kv_shapes(), "rare_tokens": rare_tokens(host)}
+    if resume.is_file():
+        try:
+            return load_state(resume, host, data, lesson.settings, **parts)
+        except PackError as error:
+            log.warning("the interrupted training cannot go on and begins again: %s", error)
+    return begin_training(host, data, lesson.settings, **parts)
+
+
+def rare_tokens(host: HostModel) -> dict[str, list[int]] | None:
+    """Where modifier tokens start in the tiny world, whose rare words are its own; None: CLIP's."""
+    if host.family != "tiny":
+        return None
+    return {name: [words.tokenize(rare)[0] for rare in RARE_WORDS] for name, words in host.encoders.items()}
+
+
+def announce(data: TrainingData, lesson: Lesson, state: TrainState, folder: Path) -> None:
+    """Says what is to come, before the first step; raises NotSaved where the disk has no room for it."""
+    needs = needs_of(state, lesson.keep_rank)
+    check_room(folder, needs.resume + needs.concept)
+    left, rows = state.settings.steps - state.step, state.settings.batch * (1 if state.settings.prior == "none" else 2)
+    log.info(
+        "training %s %s on %d pictures: %d steps of %d rows", lesson.trigger, lesson.noun, len(data.latents), left, rows
+    )
+    log.info(
+        "on top of the model it takes %.0f MB of memory; at most %.0f MB in models/%s, %.1f MB in the end",
+        needs.memory / 1e6, (needs.resume + needs.concept) / 1e6, folders.FOLDER, needs.concept / 1e6,
+    )  # fmt: skip
+
+
+def is_short_of_memory(host: HostModel, data: TrainingData, state: TrainState) -> bool:
+    """Whether a backward pass that keeps everything does not fit into what is free now: then blocks are computed again.
+
+    What it would keep is counted in the first step's forward pass, which keeps nothing.
+    """
+    from comfy.model_management import get_free_memory
+
+    networks = host.model.model.diffusion_model, host.clip.cond_stage_model
+    kept = backward_bytes(host, data, state, networks, sigmas=host.sigmas()) + needs_of(state).memory
+    free = get_free_memory(state.learned.deltas.device)
+    is_short = kept > FREE_SHARE * free
+    log.info(
+        "a step keeps %.1f GiB, %.1f GiB are free: blocks are %s",
+        kept / 2**30, free / 2**30, "computed again in the backward pass" if is_short else "kept for the backward pass",
+    )  # fmt: skip
+    return is_short
+
+
+@contextmanager
+def loaded(model: Any, clip: Any) -> Iterator[None]:
+    """MODEL and CLIP on their devices, the CLIP at its layer; its own settings again afterwards."""
+    from comfy.model_management import load_models_gpu
+
+    load_models_gpu([model, clip.patcher])
+    text = clip.cond_stage_model
+    text.reset_clip_options()
+    if clip.layer_idx is not None:
+        text.set_clip_options({"layer": clip.layer_idx})
+    try:
+        yield
+    finally:
+        text.reset_clip_options()
+
+
+def kept_path(lesson: Lesson, base: str) -> Path:
+    """Where the concept of this very training lies."""
+    return folders.new_path(f"trained/{lesson.trigger}-{lesson.key(base)}")
+
+
+def read_losses(place: Path) -> list[float]:
+    """Losses of a kept training; none where their file is gone."""
+    try:
+        return [float(loss) for loss in json.loads(place.with_suffix(".losses.json").read_text(encoding="utf-8"))]
+    except (OSError, ValueError):
+        return []

@@ -1,0 +1,1 @@
+"""The small worlds in the host's own classes."""

@@ -1,0 +1,64 @@
+"""LDM and diffusers names of the same layers."""
+
+from __future__ import annotations
+
+import pytest
+
+from dci_core.attention.layers import LayerId
+from dci_core.families.weight_names import block_path, diffusers_path, in_order, read_diffusers, read_ldm, weight_key
+
+KNOWN = {  # SD 1.x's correspondence, from the layouts of both U-Nets
+    LayerId("input", 1): "down_blocks.0.attentions.0",
+    LayerId("input", 2): "down_blocks.0.attentions.1",
+    LayerId("input", 4): "down_blocks.1.attentions.0",
+    LayerId("input", 8): "down_blocks.2.attentions.1",
+    LayerId("middle", 0): "mid_block.attentions.0",
+    LayerId("output", 3): "up_blocks.1.attentions.0",
+    LayerId("output", 8): "up_blocks.2.attentions.2",
+    LayerId("output", 11): "up_blocks.3.attentions.2",
+}
+SD15 = [LayerId("input", b) for b in (1, 2, 4, 5, 7, 8)] + [LayerId("output", b) for b in range(3, 12)]
+SDXL = [LayerId("input", b, i) for b, n in ((4, 2), (5, 2), (7, 10), (8, 10)) for i in range(n)]
+SDXL += [LayerId("output", b, i) for b, n in ((0, 10), (1, 10), (2, 10), (3, 2), (4, 2), (5, 2)) for i in range(n)]
+MIDDLE = [LayerId("middle", 0, i) for i in range(10)]
+TINY = [LayerId("input", b) for b in (1, 3, 5)] + [LayerId("output", b) for b in range(6)] + MIDDLE[:1]
+
+
+def test_known_layers_have_their_known_names() -> None:
+    for layer, name in KNOWN.items():
+        assert diffusers_path(layer) == f"{name}.transformer_blocks.0.attn2"
+    assert weight_key(LayerId("input", 1), "k") == "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    assert weight_key(LayerId("middle", 0), "v") == "middle_block.1.transformer_blocks.0.attn2.to_v.weight"
+    assert weight_key(LayerId("output", 2, 9), "v") == "output_blocks.2.1.transformer_blocks.9.attn2.to_v.weight"
+
+
+@pytest.mark.parametrize(("layers", "res_blocks"), [(SD15 + MIDDLE[:1], 2), (SDXL + MIDDLE, 2), (TINY, 1)])
+def test_names_go_there_and_back(layers: list[LayerId], res_blocks: int) -> None:
+    for layer in layers:
+        for part in "kv":
+            assert read_ldm("model.diffusion_model." + weight_key(layer, part)) == (layer, part)
+            path = diffusers_path(layer, res_blocks)
+            assert read_diffusers(f"{path}.to_{part}.weight", res_blocks) == (layer, part)
+            assert read_diffusers(f"{path}.processor.to_{part}_custom_diffusion.weight", res_blocks) == (layer, part)
+    assert len({diffusers_path(layer, res_blocks) for layer in layers}) == len(layers)
+
+
+def test_other_weights_are_not_taken_for_cross_attention() -> None:
+    for key in ("to_q.weight", "to_out.0.weight"):
+        assert read_ldm(f"{block_path(SD15[0])}.{key}") is None
+    assert read_ldm("input_blocks.1.1.transformer_blocks.0.attn1.to_k.weight") is None
+    assert (
+        read_diffusers("down_blocks.0.attentions.0.transformer_blocks.0.attn2.processor.to_q_custom_diffusion.weight")
+        is None
+    )
+
+
+def test_layers_are_sorted_as_the_forward_pass_meets_them() -> None:
+    mixed = [
+        LayerId("output", 10),
+        LayerId("output", 9),
+        LayerId("middle", 0),
+        LayerId("input", 2),
+        LayerId("input", 1, 1),
+    ]
+    assert in_order(mixed) == [mixed[4], mixed[3], mixed[2], mixed[1], mixed[0]]

@@ -1,0 +1,55 @@
+"""The report's words follow its numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from dci_core.studies.dci.dials import dials
+from dci_core.studies.dci.plot_style import DIALS
+from dci_core.studies.dci.protocol import GROUND, QUICK
+from dci_core.studies.dci.report import AT_SHARE, HYPERVOLUME, decided, leads_section, verdict
+from dci_core.studies.dci.report_defaults import OTHERS, defaults_table
+
+
+def number(value: float, half: float = 0.01) -> dict[str, float]:
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+@pytest.mark.parametrize(
+    ("lead", "word"), [(0.2, "DCI is ahead"), (-0.2, "DCI is behind"), (0.005, "not decided"), (-0.01, "not decided")]
+)
+def test_only_an_interval_without_zero_decides(lead: float, word: str) -> None:
+    assert decided(number(lead)) == word
+
+
+def test_the_answer_compares_dci_with_the_best_plain_dial() -> None:
+    values = dict(zip(DIALS, (0.9, 0.5, 0.7, 0.6, 0.4, 0.3), strict=True))
+    ahead = {dial: number(0.9 - value) for dial, value in values.items() if dial != "dci"}
+    ahead["prompt_swap_dial"] = number(0.0)
+    part = {
+        AT_SHARE: {dial: number(value) for dial, value in values.items()},
+        "dci_minus": {dial: {AT_SHARE: lead, HYPERVOLUME: lead} for dial, lead in ahead.items()},
+    }
+    told = verdict(part)
+    assert "the best plain dial (CFG) 0.700 [0.690, 0.710]; the difference is +0.200 [+0.190, +0.210]" in told
+    assert "DCI is ahead of concept strength, CFG" in told and told.endswith("not decided against prompt swap.")
+
+
+def test_only_decided_leads_are_bold() -> None:
+    leads = {dial: {AT_SHARE: number(0.2), HYPERVOLUME: number(0.005)} for dial in DIALS if dial != "dci"}
+    told = leads_section({"dci_minus": leads, "low_prior": {"dci_minus": leads}}).splitlines()
+    rows = [line for line in told if line.startswith("| ")][2:]
+    assert len(rows) == len(leads)
+    for row in rows:
+        undecided, decided_lead = "+0.005 [-0.005, +0.015]", "**+0.200 [+0.190, +0.210]**"
+        assert row.split(" | ", 1)[1] == " | ".join((undecided, decided_lead) * 2) + " |"
+
+
+def test_every_dial_of_the_study_is_one_of_the_plots() -> None:
+    assert tuple(dials(QUICK.plain, GROUND.earlier)) == DIALS
+
+
+def test_every_default_says_where_it_comes_from() -> None:
+    rows = defaults_table().splitlines()[2:]
+    assert len(rows) == sum(map(len, OTHERS.values()))
+    assert all(cell.strip() for row in rows for cell in row.strip("|").split("|"))
