@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -26,38 +26,34 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 def write_bytes(path: Path, data: bytes) -> None:
     """The bytes stand at path after reaching the disk; an older file is replaced in one step. Raises NotSaved."""
-    spare = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(spare, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(spare, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise NotSaved(
-            f'"{path.name}" could not be written ({reason})',
-            f"a folder that takes files with {len(data) / 1e6:.1f} MB free was expected",
-            "choose another folder or make room and save again",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            spare.unlink(missing_ok=True)
+    with replacing(path, len(data)) as spare:
+        spare.write_bytes(data)
 
 
 def stream_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """As `write_tensors`, for files of gigabytes: no second copy of them is held in memory. Raises NotSaved."""
+    plain = {name: x.contiguous() for name, x in tensors.items()}
+    with replacing(path, sum(x.numel() * x.element_size() for x in tensors.values())) as spare:
+        safetensors.torch.save_file(plain, spare, dict(metadata))
+
+
+@contextlib.contextmanager
+def replacing(path: Path, num_bytes: int) -> Iterator[Path]:
+    """A spare name beside path to write under; then it stands at path after reaching the disk, in one step.
+
+    An older file survives any failure, and nothing is left under the spare name. Raises NotSaved.
+    """
     spare = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        safetensors.torch.save_file({name: x.contiguous() for name, x in tensors.items()}, spare, dict(metadata))
-        with open(spare, "rb") as file:
+        yield spare
+        with open(spare, "r+b") as file:  # Windows syncs no handle that was opened for reading alone
             os.fsync(file.fileno())
         os.replace(spare, path)
     except (OSError, safetensors.SafetensorError) as error:
-        size = sum(x.numel() * x.element_size() for x in tensors.values()) / 1e6
+        reason = getattr(error, "strerror", None) or str(error)
         raise NotSaved(
-            f'"{path.name}" could not be written ({error})',
-            f"a folder that takes files with {size:.1f} MB free was expected",
+            f'"{path.name}" could not be written ({reason})',
+            f"a folder that takes files with {num_bytes / 1e6:.1f} MB free was expected",
             "choose another folder or make room and save again",
         ) from error
     finally:

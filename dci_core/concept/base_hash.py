@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from ..attention.layers import LayerId
 from ..families.weight_names import PARTS, weight_key
+from ..fingerprint import short_hash, tensor_bytes
 
 
 def hash_base(weights: Mapping[str, Tensor], layers: Iterable[LayerId]) -> str:
@@ -17,10 +17,5 @@ def hash_base(weights: Mapping[str, Tensor], layers: Iterable[LayerId]) -> str:
 
     weights  by LDM key, concepts not applied
     """
-    seen = hashlib.sha256()
-    for layer in layers:
-        for part in PARTS:
-            seen.update(
-                weights[weight_key(layer, part)].detach().to("cpu", torch.float16).contiguous().numpy().tobytes()
-            )
-    return seen.hexdigest()[:16]
+    keys = (weight_key(layer, part) for layer in layers for part in PARTS)
+    return short_hash(tensor_bytes(weights[key], torch.float16) for key in keys)

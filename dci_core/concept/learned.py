@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,7 +12,6 @@ from torch import Tensor
 from ..attention.layers import LayerId
 from ..errors import BadConcept, BadSettings
 from ..families.weight_names import PARTS, weight_key
-from ..ico.state import TrainState
 from ..version import VERSION
 from .compress import compress_all, relative_error
 from .deltas import Delta, LayerDelta, Widths
@@ -22,7 +20,6 @@ log = logging.getLogger(__name__)
 DEFAULT_RANK = 16
 PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
 FORBIDDEN = "<>():{}[],"  # hosts give these a meaning of their own inside a prompt
-LAST_LOSSES = 50  # steps in the mean of the loss summary
 
 
 @dataclass(frozen=True)
@@ -87,41 +84,6 @@ class Concept:
         }
 
 
-def make_concept(
-    state: TrainState,
-    *,
-    trigger: str,
-    rank: int | None = DEFAULT_RANK,
-    precision: str = "fp16",
-    base_hash: str | None = None,
-    clip_layer: int | None = None,
-    size_conditioning: Mapping[str, int] | None = None,
-) -> Concept:
-    """The concept that a training has reached, contexts dropped; the training itself is not touched.
-
-    rank  factors to keep of each change, or None for full rank; `about.error` tells what that costs
-    """
-    check_trigger(trigger)
-    deltas, about = pack_deltas(trained_deltas(state), rank, precision)
-    about = replace(
-        about,
-        settings=state.settings.public(),
-        loss=summarise(state.losses),
-        base_hash=base_hash,
-        clip_layer=clip_layer,
-        prediction=state.prediction,
-        size_conditioning=size_conditioning,
-    )
-    tokens = {name: rows.detach().cpu().clone() for name, rows in state.learned.text.tokens.items()}
-    return Concept(state.family, trigger, state.noun, tokens, deltas, about)
-
-
-def trained_deltas(state: TrainState) -> dict[LayerId, LayerDelta]:
-    """A copy of the weight changes that a training has reached, on the CPU."""
-    learned = state.learned.deltas
-    return {layer: _map(learned.of_layer(layer), lambda x: x.detach().cpu().clone()) for layer in learned.layers}
-
-
 def pack_deltas(
     whole: Mapping[LayerId, LayerDelta], rank: int | None, precision: str
 ) -> tuple[dict[LayerId, LayerDelta], Provenance]:
@@ -131,7 +93,7 @@ def pack_deltas(
     if precision not in PRECISIONS:
         raise BadSettings(f"the precision is {precision}", f"one of {', '.join(PRECISIONS)} was expected", "use fp16")
     short = compress_all(whole, rank) if rank is not None else whole
-    kept = {layer: _map(delta, lambda x: x.to(PRECISIONS[precision])) for layer, delta in short.items()}
+    kept = {layer: map_tensors(delta, lambda x: x.to(PRECISIONS[precision])) for layer, delta in short.items()}
     factored = all(part.down is not None for delta in kept.values() for part in delta)
     ranks = [part.down.shape[0] for delta in kept.values() for part in delta if part.down is not None]
     about = Provenance(max(ranks) if factored and ranks else None, relative_error(kept, whole), precision)
@@ -174,26 +136,7 @@ def check_fit(
         log.warning('the concept "%s" was trained on another base model; likeness may suffer', concept.trigger)
 
 
-def hash_weights(weights: Mapping[str, Tensor]) -> str:
-    """Short hash of a model's weights by LDM key; fp32 and fp16 copies of one model give the same.
-
-    Pass the key and value weights of the cross-attentions: what a concept changes tells base models apart.
-    """
-    seen = hashlib.sha256()
-    for name in sorted(weights):
-        seen.update(name.encode())
-        seen.update(weights[name].detach().cpu().half().contiguous().numpy().tobytes())
-    return seen.hexdigest()[:16]
-
-
-def summarise(losses: list[float]) -> dict[str, float]:
-    """First, last and mean of the last losses; empty before the first step."""
-    if not losses:
-        return {}
-    last = losses[-LAST_LOSSES:]
-    return {"steps": len(losses), "first": losses[0], "last": losses[-1], "mean_of_last": sum(last) / len(last)}
-
-
-def _map(delta: LayerDelta, change: Callable[[Tensor], Tensor]) -> LayerDelta:
+def map_tensors(delta: LayerDelta, change: Callable[[Tensor], Tensor]) -> LayerDelta:
+    """The same changes with every tensor put through `change`."""
     parts = (Delta(change(p.up), None if p.down is None else change(p.down)) for p in delta)
     return LayerDelta(*parts)

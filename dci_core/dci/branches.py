@@ -1,6 +1,6 @@
-"""The branch axis: which latents there are, which rows of a model call run, and how the user sets it all.
+"""The branch axis of latents, `(b branch) c h w`, and how the user sets DCI.
 
-Latents are `(b branch) c h w`, a model call's batch is `(chunk b branch)`; only `pair`, `unpair` and the row plan know.
+Only `pair`, `unpair` and the row plan know where a branch lies.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from torch import Tensor
 from ..attention.layers import LayerMask
 from ..errors import BadSettings
 from ..families.unet import Family
-from ..indices import indices_on
-from .dbim import DbimSettings
-from .maps import BranchRows
+from .dbim import Balance, DbimSettings
+from .row_plan import Guidance
 
-Guidance = Literal["shared", "separate", "aligned"]
 GUIDANCE = ("shared", "separate", "aligned")
 GAINS = ("reference", "scaled")
 AUXILIARY_STREAM = 0x1E3779B97F4A7C15  # 2^64 / golden ratio without its top bits; flips low bits, so streams never meet
@@ -48,32 +46,27 @@ def auxiliary_seed(seed: int) -> int:
     return (seed ^ AUXILIARY_STREAM) & (2**63 - 1)
 
 
-@dataclass(frozen=True)
-class DciSettings:
+@dataclass(frozen=True, kw_only=True)
+class DciSettings(Balance):
     """How DCI acts in one run.
 
-    window        fraction of the training schedule, from its noisy end, in which DCI acts; 0 is off
-    strength      the paper's lambda: 1 balanced, 0 a neutral blend (not off), larger gives the context more room
+    window        fraction of the training schedule, from its noisy end, in which DCI acts. Higher: more of the scene,
+                  less likeness; 0 is off
     guidance      "shared": the concept latent's unconditional serves both, 3 rows for 2; "separate": 4 rows;
                   "aligned": separate, and both branches start from the same noise
     gain          "reference": the released constant; "scaled": in proportion to the image tokens (see families.py)
     layers        which layers integrate, and how far
     region        [h w] or [b h w] in 0..1, where in the picture it acts; None: everywhere
-    fixed_weight  a control: this share for the concept everywhere, in 0..1, instead of the attention maps
-    inverts_noun  a control: the auxiliary map inverted, as in the newest released state
     one_auxiliary   one auxiliary picture serves the whole batch (`separate` alone); each picture's auxiliary then saw
                     the first one's noise
     auxiliary_seed  of the auxiliary noise of every picture; None: derived from each picture's own
     """
 
     window: float = 0.3  # released code's default
-    strength: float = 1.0
     guidance: Guidance = "shared"
     gain: Literal["reference", "scaled"] = "scaled"
     layers: LayerMask = LayerMask()
     region: Tensor | None = field(default=None, compare=False)
-    fixed_weight: float | None = None
-    inverts_noun: bool = False
     one_auxiliary: bool = False
     auxiliary_seed: int | None = None
 
@@ -98,12 +91,10 @@ class DciSettings:
         if self.region is not None and not bool(((self.region >= 0) & (self.region <= 1)).all()):
             raise BadSettings("the region holds values outside 0..1", "shares in 0..1 are expected", "clip the mask")
         return DbimSettings(
+            **self.balance(),
             shares=self.layers.shares(family.reference_tokens),
-            strength=self.strength,
             reference_tokens=family.reference_tokens if self.gain == "scaled" else None,
             region=self.region,
-            fixed_weight=self.fixed_weight,
-            inverts_noun=self.inverts_noun,
         )
 
     def auxiliary_seeds(self, seeds: Sequence[int]) -> list[int]:
@@ -117,75 +108,6 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raises BadSettings where the value is not among the choices."""
     if value not in choices:
         raise BadSettings(f"{name} is {value!r}", f"one of {', '.join(choices)} is expected", "choose one")
-
-
-@dataclass(frozen=True)
-class RowPlan:
-    """Which rows of a `(chunk b branch)` batch run, and where the rest comes from.
-
-    num_rows  rows of the whole batch
-    runs      those that the model computes, rising
-    branches  the concept and auxiliary rows that DBIM joins, counted among those that run; empty when it does not act
-    borrows   (row, from): auxiliary rows that take the estimate of noise of another row instead of running
-    """
-
-    num_rows: int
-    runs: tuple[int, ...]
-    branches: BranchRows
-    borrows: tuple[tuple[int, int], ...]
-
-    def take(self, batch: Tensor) -> Tensor:
-        """The rows that run, of anything that has a row for each of the batch."""
-        return batch if len(self.runs) == self.num_rows else batch.index_select(0, indices_on(self.runs, batch.device))
-
-    def fill(self, x: Tensor, x0: Tensor) -> Tensor:
-        """Predictions for the whole batch from those of the rows that ran, both as x0 in the scale of x.
-
-        x   [(chunk b branch) c h w], the whole batch's noisy latents
-        x0  [rows c h w], what the model gave for `take(x)`
-        A row that did not run returns its input; a borrowed one is x0 of the other latent, moved by y - x, since both
-        have the same estimate of noise. Where both latents are the same, so are the bits.
-        """
-        if len(self.runs) == self.num_rows:
-            return x0
-        full = x.index_copy(0, indices_on(self.runs, x.device), x0)
-        if not self.borrows:
-            return full
-        rows, sources = (indices_on(part, x.device) for part in zip(*self.borrows, strict=True))
-        moved = full.index_select(0, sources) + (x.index_select(0, rows) - x.index_select(0, sources))
-        return full.index_copy(0, rows, moved)
-
-
-def plan_rows(
-    is_cond: Sequence[bool], num_pictures: int, *, acts: bool, guidance: Guidance, one_auxiliary: bool = False
-) -> RowPlan:
-    """The row plan of one model call on paired latents.
-
-    is_cond        for each chunk of the batch whether it is conditional; one without the prompt is not
-    num_pictures   b
-    acts           whether the window is open
-    one_auxiliary  the first picture's auxiliary row runs for all, whose latents must be the same
-    """
-    runs: list[int] = []
-    borrows: list[tuple[int, int]] = []
-    concept: list[int] = []
-    auxiliary: list[int] = []
-    for pair_index in range(len(is_cond) * num_pictures):
-        row, other = 2 * pair_index, 2 * pair_index + 1
-        first = other - 2 * (pair_index % num_pictures) if one_auxiliary else other
-        source = row if guidance == "shared" and not is_cond[pair_index // num_pictures] else first
-        runs.append(row)
-        if not acts:
-            continue
-        if source == other:
-            runs.append(other)
-        else:
-            borrows.append((other, source))
-        if is_cond[pair_index // num_pictures]:
-            concept.append(runs.index(row))
-            auxiliary.append(runs.index(source))
-    branches = BranchRows(tuple(concept), tuple(auxiliary))
-    return RowPlan(2 * num_pictures * len(is_cond), tuple(runs), branches, tuple(borrows))
 
 
 def start_noise(concept: Tensor, auxiliary: Tensor, guidance: Guidance) -> Tensor:

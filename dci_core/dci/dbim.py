@@ -7,16 +7,17 @@ Source: Jin et al., ECCV 2024 (arXiv 2412.04831); constants and order of normali
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from ..attention.cross import AttentionCall, AttentionRule
 from ..attention.layers import LayerId
+from ..attention.regions import region_on
 from ..errors import BadModel
 from ..indices import indices_on, picker
 from ..text.tokens import PairTokens
@@ -30,24 +31,37 @@ ObserveWeights = Callable[[LayerId, Tensor, tuple[int, int]], None]
 """Receives (layer, weights [b heads n], grid) of each integrated layer."""
 
 
-@dataclass(frozen=True)
-class DbimSettings:
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """How the two branches' maps are weighed against each other.
+
+    strength      the paper's lambda. Higher: more room for the scene; lower: more of the concept; 1 is balanced, 0 a
+                  neutral blend (not off), useful from about -2 to 2
+    fixed_weight  a control: this share for the concept everywhere, in 0..1, instead of the maps
+    inverts_noun  a control: weigh by the auxiliary noun itself, as the newest released state does by mistake
+    """
+
+    strength: float = 1.0
+    fixed_weight: float | None = None
+    inverts_noun: bool = False
+
+    def balance(self) -> dict[str, Any]:
+        """These three alone, as keywords."""
+        return {each.name: getattr(self, each.name) for each in fields(Balance)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DbimSettings(Balance):
     """How the branches are weighed, layer by layer.
 
-    strength          the paper's lambda: 1 balanced, 0 a neutral blend (not off), larger gives the context more room
     shares            per layer in 0..1, how far it goes from plain to integrated; a layer not named is plain
     reference_tokens  per layer, image tokens at which the gain is GAIN (mode `scaled`); None: GAIN everywhere
     region            [h w] or [b h w] in 0..1, multiplies the share where it lies; None: everywhere
-    fixed_weight      a control: this share for the concept everywhere instead of the maps
-    inverts_noun      a control: weigh by the auxiliary noun itself, as the newest released state does by mistake
     """
 
     shares: Mapping[LayerId, float]
-    strength: float = 1.0
     reference_tokens: Mapping[LayerId, int] | None = None
     region: Tensor | None = field(default=None, compare=False)
-    fixed_weight: float | None = None
-    inverts_noun: bool = False
     token_sharpness: float = TOKEN_SHARPNESS
     spatial_sharpness: float = SPATIAL_SHARPNESS
     gain: float = GAIN
@@ -100,12 +114,6 @@ def integrate(concept: Tensor, auxiliary: Tensor, weights: Tensor, share: float 
     return rearrange(mixed, "b n heads d -> b n (heads d)").to(concept.dtype)
 
 
-def region_on(region: Tensor, grid: tuple[int, int]) -> Tensor:
-    """A region resized to a layer's grid by area, [b-or-1 1 n]."""
-    planes = rearrange(region.float(), "... h w -> (...) 1 h w")
-    return rearrange(interpolate(planes, size=grid, mode="area"), "b 1 h w -> b 1 (h w)")
-
-
 def grids_of(size: tuple[int, int] | None) -> list[tuple[int, int]]:
     """Grids of a U-Net's layers over latents of that (height, width): halved, rounded up, each time."""
     return [] if size is None else [(-(-size[0] // 2**i), -(-size[1] // 2**i)) for i in range(MOST_HALVINGS + 1)]
@@ -143,7 +151,8 @@ def dbim_rule(
     def where(share: float, grid: tuple[int, int]) -> float | Tensor:
         if region is None:
             return share
-        return share * (masks[grid] if grid in masks else region_on(region, grid))
+        mask = masks[grid] if grid in masks else region_on(region, grid)
+        return share * rearrange(mask, "b n -> b 1 n")
 
     def rule(call: AttentionCall) -> Tensor:
         out = call.plain()

@@ -17,15 +17,17 @@ from ..attention.cross import AttentionRule
 from ..attention.layers import LayerId
 from ..errors import BadSettings
 from ..families.unet import find_family
+from ..fingerprint import fingerprint
 from ..model import Model, Text
 from ..noise.samplers import Denoiser
 from ..noise.schedule import is_open, sd_schedule, window_threshold
 from ..text.captions import join_text, pick_text
 from ..text.prompts import Prompts
-from .branches import DciSettings, RowPlan, plan_rows
+from .branches import DciSettings
 from .dbim import dbim_rule
 from .maps import AuxiliaryView, keeping_rule
-from .replay import AuxiliaryCall, Replay, digest, halves
+from .replay import AuxiliaryCall, Replay, halves
+from .row_plan import RowPlan, plan_rows, tags_of
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class _Calls:
             return AuxiliaryCall(denoise_at(self.model, x, sigma, text, rule), keep)
 
         read = (self.tokens.auxiliary, parts.kept, self.dbim.token_sharpness, kept_layers(self.dbim.shares))
-        key = digest(replay.owner(self.model), sigma, x, text.hidden, text.pooled, read)
+        key = fingerprint(replay.owner(self.model), sigma, x, text.hidden, text.pooled, read)
         other = replay.call(key, device, compute)
         rule = dbim_rule(self.dbim, parts.branches, self.tokens, device, self.observe, other.views, size_of(batch))
         x0 = denoise_at(self.model, mine.take(batch), sigma, self.text(mine), rule)
@@ -147,7 +149,13 @@ class _Calls:
     def _plan(self, num_rows: int, acts: bool) -> RowPlan:
         how = self.settings
         b = num_rows // self.num_chunks // 2
-        return plan_rows(self.is_cond, b, acts=acts, guidance=how.guidance, one_auxiliary=how.one_auxiliary)
+        return plan_rows(
+            tags_of(self.is_cond, b),
+            acts=acts,
+            guidance=how.guidance,
+            num_chunks=self.num_chunks,
+            one_auxiliary=how.one_auxiliary,
+        )
 
     def _text(self, plan: RowPlan) -> Text:
         b = plan.num_rows // self.num_chunks // 2

@@ -7,7 +7,6 @@ a replayed picture is the same bit for bit.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import weakref
 from collections import OrderedDict
@@ -20,8 +19,8 @@ from torch import Tensor
 
 from ..attention.layers import LayerId
 from ..indices import indices_on
-from .branches import RowPlan
 from .maps import AuxiliaryView, BranchRows
+from .row_plan import RowPlan
 
 MOST_BYTES = 1 << 30  # some 40 open steps of SD 1.5 at 512 px in fp16
 
@@ -53,13 +52,13 @@ class Replay:
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self.most_bytes, self.num_bytes, self.hits = most_bytes, 0, 0
-        self._calls: OrderedDict[bytes, AuxiliaryCall] = OrderedDict()
+        self._calls: OrderedDict[str, AuxiliaryCall] = OrderedDict()
         self._owners: list[tuple[int, list[weakref.ref[Any]]]] = []
 
     def __len__(self) -> int:
         return len(self._calls)
 
-    def call(self, key: bytes, device: torch.device, compute: Callable[[], AuxiliaryCall]) -> AuxiliaryCall:
+    def call(self, key: str, device: torch.device, compute: Callable[[], AuxiliaryCall]) -> AuxiliaryCall:
         """The kept call of that key on the device, or a new one, which is kept."""
         if key in self._calls:
             self._calls.move_to_end(key)
@@ -84,7 +83,7 @@ class Replay:
         self._calls.clear()
         self.num_bytes = self.hits = 0
 
-    def _keep(self, key: bytes, call: AuxiliaryCall) -> None:
+    def _keep(self, key: str, call: AuxiliaryCall) -> None:
         if call.num_bytes > self.most_bytes:
             return
         self._calls[key] = call
@@ -95,27 +94,6 @@ class Replay:
 
 
 _NUMBERS = itertools.count()
-
-
-def digest(*values: Any) -> bytes:
-    """A hash of tensors, numbers and words in a nest of lists and dicts: of every bit that a call could depend on."""
-    seen = hashlib.blake2b(digest_size=16)
-    _feed(seen, values)
-    return seen.digest()
-
-
-def _feed(seen: Any, value: Any) -> None:
-    if isinstance(value, Tensor):
-        seen.update(repr((value.dtype, tuple(value.shape))).encode())
-        seen.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    elif isinstance(value, Mapping):
-        _feed(seen, [part for key in sorted(value, key=str) for part in (str(key), value[key])])
-    elif isinstance(value, list | tuple):
-        seen.update(f"{len(value)}(".encode())
-        for item in value:
-            _feed(seen, item)
-    else:
-        seen.update(repr(value).encode() + b";")
 
 
 @dataclass(frozen=True)

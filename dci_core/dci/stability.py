@@ -9,19 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..noise.schedule import open_steps
+from ..noise.schedule import open_steps, split_noise
 
 MOST_STEPS = 1000
-
-
-def split_noise(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
-    """(down, up): a step goes down to `down` without noise, then adds `up` of fresh noise.
-
-    down^2 + up^2 = sigma_next^2
-    eta  0 deterministic, 1 as ancestral sampling. Source: DDIM's equation 16 (arXiv 2010.02502) in this scale.
-    """
-    up = eta * sigma_next * math.sqrt(max(1 - (sigma_next / sigma) ** 2, 0.0))
-    return math.sqrt(max(sigma_next**2 - up**2, 0.0)), up
 
 
 def spring_factor(sigma: float, sigma_next: float, cfg: float, eta: float = 0.0) -> float:

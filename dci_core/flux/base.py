@@ -6,7 +6,6 @@ Source of the constants: Black Forest Labs' released model and its configuration
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from ..attention.joint import JointRule
 from ..dynaip.clip_pixels import clip_pixels
+from ..fingerprint import short_hash, tensor_bytes
 from ..model import Text
 from ..noise.schedule import logit_normal, shifted
 from .blocks import Hook
@@ -93,11 +93,9 @@ class FluxBase:
 
     def fingerprint(self) -> str:
         """Of names, shapes and some numbers of every part's tensors."""
-        seen = hashlib.sha256()
-        for name, x in _tensors(self.transformer, self.codec, self.text.clip, self.text.t5, self.tower):
-            some = x.detach().flatten()[:SAMPLE].cpu().double()
-            seen.update(f"{name} {tuple(x.shape)}".encode() + some.numpy().tobytes())
-        return seen.hexdigest()[:16]
+        tensors = _tensors(self.transformer, self.codec, self.text.clip, self.text.t5, self.tower)
+        some = ((name, x.shape, x.flatten()[:SAMPLE]) for name, x in tensors)
+        return short_hash(f"{name} {tuple(shape)}".encode() + tensor_bytes(x, torch.float64) for name, shape, x in some)
 
     def latents(self, pictures: Tensor) -> Tensor:
         """[b c h w] of pictures [b 3 size size] in 0..1."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import BadPicture
+from ..fingerprint import short_hash, tensor_bytes
 from ..pictures.reference import Picture
 
 EncodePictures = Callable[[Tensor], Tensor]
@@ -67,10 +67,7 @@ def encode_pictures(
 
 
 def _hash(tensors: Sequence[Tensor | None], words: str = "") -> str:
-    seen = hashlib.sha256(words.encode())
-    for x in tensors:
-        seen.update(b"-" if x is None else x.detach().cpu().float().contiguous().numpy().tobytes())
-    return seen.hexdigest()[:16]
+    return short_hash([words.encode(), *(b"-" if x is None else tensor_bytes(x, torch.float32) for x in tensors)])
 
 
 def _encode(pictures: Sequence[Picture], encode: EncodePictures, flips: bool) -> Tensor:

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..dci.stability import split_noise
 from ..errors import BadSettings
+from .schedule import split_noise
 
 Denoiser = Callable[[Tensor, float], Tensor]
 """(x [rows c h w], sigma) -> the clean latent's estimate x0, [rows c h w]."""

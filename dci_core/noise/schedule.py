@@ -125,6 +125,16 @@ def open_steps(sigmas: Sequence[float], threshold: float) -> list[int]:
     return [i for i, sigma in enumerate(sigmas[:-1]) if is_open(sigma, threshold)]
 
 
+def split_noise(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
+    """(down, up): a step goes down to `down` without noise, then adds `up` of fresh noise.
+
+    down^2 + up^2 = sigma_next^2
+    eta  0 deterministic, 1 as ancestral sampling. Source: DDIM's equation 16 (arXiv 2010.02502) in this scale.
+    """
+    up = eta * sigma_next * math.sqrt(max(1 - (sigma_next / sigma) ** 2, 0.0))
+    return math.sqrt(max(sigma_next**2 - up**2, 0.0)), up
+
+
 def shifted(t: Tensor, shift: float) -> Tensor:
     """Times moved towards noise (1): shift t / (1 + (shift - 1) t). Source: Esser et al. 2024 (arXiv 2403.03206)."""
     return shift * t / (1 + (shift - 1) * t)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..concept.file import save_concept
-from ..concept.learned import Concept, make_concept
+from ..concept.learned import Concept
 from ..dynaip.training.state import AdapterTraining
 from ..errors import BadConcept, BadSettings, NotSaved, PackError, TrainingDiverged
 from ..ico.checkpoint import load_state, save_state
 from ..ico.data import TrainingData, encode_pictures
 from ..ico.estimate import check_room, needs_of
+from ..ico.result import make_concept
 from ..ico.settings import IcoSettings
 from ..ico.state import TrainState, begin_training
 from ..ico.train import StepReport, train_steps

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..attention.joint import JointRule
+from ..fingerprint import short_hash, tensor_bytes
 from ..model import Text
 from ..noise.schedule import logit_normal
 from .flow.model import FlowWorld
@@ -38,11 +38,8 @@ class TinyFlowBase:
 
     def fingerprint(self) -> str:
         """Of the transformer's, the vision tower's, the text encoder's and the codec's weights."""
-        seen = hashlib.sha256()
-        for part in (self.world.model.mmdit, self.world.vision, self.world.model.text, self.world.codec):
-            for x in part.state_dict().values():
-                seen.update(x.detach().cpu().float().contiguous().numpy().tobytes())
-        return seen.hexdigest()[:16]
+        parts = (self.world.model.mmdit, self.world.vision, self.world.model.text, self.world.codec)
+        return short_hash(tensor_bytes(x, torch.float32) for part in parts for x in part.state_dict().values())
 
     def latents(self, pictures: Tensor) -> Tensor:
         """[b c h w] of pictures [b 3 size size] in 0..1."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from ..dynaip.training.pairs import Bytes, Pair, cut
+from ..fingerprint import short_hash
 from .world.captions import caption
 from .world.concepts import HELD_OUT_LOOKS
 from .world.scene import Rendered, Scene, random_scene, render
@@ -30,7 +30,7 @@ class TinyPairs:
 
     def fingerprint(self) -> str:
         """Of the way pairs are made."""
-        return hashlib.sha256(f"{self.name} {VERSION}".encode()).hexdigest()[:16]
+        return short_hash([f"{self.name} {VERSION}".encode()])
 
     def pair(self, place: int, seed: int, cut_out: float) -> Pair:
         """The pair at that place."""

@@ -13,9 +13,10 @@ from torch import Tensor
 from dci_core.concept.apply import apply_concept
 from dci_core.concept.deltas import Delta, LayerDelta
 from dci_core.concept.file import load_concept, save_concept
-from dci_core.concept.learned import DEFAULT_RANK, Concept, make_concept, pack_deltas, trained_deltas
+from dci_core.concept.learned import DEFAULT_RANK, Concept, pack_deltas
 from dci_core.families.unet import find_family
 from dci_core.families.weight_names import weight_key
+from dci_core.ico.result import make_concept, trained_deltas
 from dci_core.ico.train import train_steps
 from dci_core.studies.gates.concepts import begin
 from dci_core.studies.gates.trial import Ask, asks_for, judged, pictures_of, scale_for

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import BadPicture
+from ...fingerprint import short_hash
 from ...pictures.reference import MASK_SUFFIX, make_picture, open_image, picture_files, read_words
 from .pairs import Bytes, Pair, cut
 
@@ -53,13 +53,12 @@ class FolderPairs:
 
     def fingerprint(self) -> str:
         """Of file names, file sizes, captions and which masks there are."""
-        seen = hashlib.sha256(str(self.size).encode())
-        for subject in self.subjects:
-            for member in subject:
-                place = f"{member.path.parent.name}/{member.path.name}"
-                facts = place, member.path.stat().st_size, member.mask is not None, member.caption
-                seen.update(f"{facts}\n".encode())
-        return seen.hexdigest()[:16]
+        facts = (
+            (f"{m.path.parent.name}/{m.path.name}", m.path.stat().st_size, m.mask is not None, m.caption)
+            for subject in self.subjects
+            for m in subject
+        )
+        return short_hash([str(self.size).encode(), *(f"{each}\n".encode() for each in facts)])
 
     def pair(self, place: int, seed: int, cut_out: float) -> Pair:
         """Raises BadPicture for a file that cannot be read."""

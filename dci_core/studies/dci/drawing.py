@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ...attention.cross import Attend, AttentionCall, AttentionRule
-from ...dci.branches import DciSettings, RowPlan, plan_rows
+from ...dci.branches import DciSettings
 from ...dci.dbim import dbim_rule
 from ...dci.guidance import denoise_at, guide
 from ...dci.maps import BranchRows
+from ...dci.row_plan import RowPlan, plan_rows, tags_of
 from ...dci.run import Run, SampleSettings, make_run
 from ...errors import BadSettings
 from ...families.unet import find_family
@@ -65,7 +66,12 @@ class Rows:
         texts = join_text([text for p in whole for text in (p.empty, p.concept, p.auxiliary) if text is not None])
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
-            plan = plan_rows(is_cond, len(x) // 2, acts=is_open(sigma, threshold), guidance=settings.guidance)
+            plan = plan_rows(
+                tags_of(is_cond, len(x) // 2),
+                acts=is_open(sigma, threshold),
+                guidance=settings.guidance,
+                num_chunks=len(is_cond),
+            )
             which = [TEXTS * i + k for cond in is_cond for i in self.owner for k in ((1, 2) if cond else (0, 0))]
             rules = [dbim_rule(dbim, rows, p.tokens, x.device) for p, rows in self.parts(plan) if p.tokens is not None]
             batch = torch.cat([x] * len(is_cond))  # [(chunk b branch) c h w]

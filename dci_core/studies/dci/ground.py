@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,9 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 from ...concept.file import load_concept, save_concept
-from ...concept.learned import Concept, make_concept
+from ...concept.learned import Concept
 from ...errors import BadConcept, BadSettings
+from ...fingerprint import short_hash
 from ...ico.checkpoint import load_state, save_state
+from ...ico.result import make_concept
 from ...ico.train import train_steps
 from ...tiny.model import World
 from ...tiny.world.concepts import CONCEPTS
@@ -25,7 +26,7 @@ PARTS = ("text", "unet", "codec")  # weights that a concept depends on
 
 def hash_of(*facts: object) -> str:
     """16 hex digits of plain data."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return short_hash([json.dumps(facts, sort_keys=True, default=str).encode()])
 
 
 def hash_files(folder: Path, names: Sequence[str]) -> str:
@@ -35,10 +36,7 @@ def hash_files(folder: Path, names: Sequence[str]) -> str:
 
 def hash_paths(paths: Sequence[Path]) -> str:
     """16 hex digits of what these files hold."""
-    seen = hashlib.sha256()
-    for path in paths:
-        seen.update(path.read_bytes())
-    return seen.hexdigest()[:16]
+    return short_hash(path.read_bytes() for path in paths)
 
 
 class School(Protocol):

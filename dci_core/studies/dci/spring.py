@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from ...dci.branches import Guidance, unpair
+from ...dci.branches import unpair
+from ...dci.row_plan import Guidance
 from ...dci.run import SampleSettings
 from ...dci.stability import spring_factor
 from ...noise.schedule import open_steps, sd_schedule, spaced_sigmas, window_threshold

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...attention.layers import LayerMask, list_blocks
-from ...dci.branches import GAINS, Guidance
+from ...dci.branches import GAINS
+from ...dci.row_plan import Guidance
 from ...families.unet import find_family
 from .cells import PictureCell, cells_of
 from .dials import Setting, Way, plain, with_dci

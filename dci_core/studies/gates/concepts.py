@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ...concept.apply import apply_concept
-from ...concept.learned import Concept, make_concept
+from ...concept.learned import Concept
 from ...ico.data import TrainingData
+from ...ico.result import make_concept
 from ...ico.settings import IcoSettings
 from ...ico.state import TrainState, begin_training
 from ...ico.train import StepReport, train_steps

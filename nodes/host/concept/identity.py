@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from ....dci_core.concept.base_hash import hash_base
 from ....dci_core.families.unet import Family
 from ....dci_core.families.weight_names import PARTS, weight_key
+from ....dci_core.fingerprint import short_hash, tensor_bytes
 
 PREFIX = "diffusion_model."
 _KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # the host's loaded models; forgets those that are gone
@@ -19,10 +19,7 @@ _KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # the host's loaded m
 
 def digest(value: Tensor) -> str:
     """A hash of a tensor's numbers and shape."""
-    plain = value.detach().cpu().float().contiguous()
-    seen = hashlib.sha256(repr(tuple(plain.shape)).encode())
-    seen.update(plain.numpy().tobytes())
-    return seen.hexdigest()[:16]
+    return short_hash([repr(tuple(value.shape)).encode(), tensor_bytes(value, torch.float32)])
 
 
 def base_hash(model: Any, family: Family) -> str:
@@ -55,11 +52,11 @@ def widened(weight: Tensor) -> Tensor:
 
 def patches_hash(model: Any) -> str:
     """The fingerprint of all patches on a MODEL: other LoRAs or concepts that a training starts from."""
-    seen = hashlib.sha256()
-    for key in sorted(model.patches, key=str):
-        for strength, value, *_ in model.patches[key]:
-            seen.update(repr((str(key), strength, [digest(x) for x in tensors_in(value)])).encode())
-    return seen.hexdigest()[:16]
+    return short_hash(
+        repr((str(key), strength, [digest(x) for x in tensors_in(value)])).encode()
+        for key in sorted(model.patches, key=str)
+        for strength, value, *_ in model.patches[key]
+    )
 
 
 def tensors_in(value: Any) -> list[Tensor]:

@@ -20,12 +20,13 @@ from ....dci_core.dci.stability import shared_warning, window_warning
 from ....dci_core.errors import BadModel, BadSettings
 from ....dci_core.noise.schedule import is_open, window_threshold
 from ..attention.cross import with_rule
+from ..model_call import ModelCall
 from .conds import TAG, doubled_mask, paired_conds
 from .controls import branch_controls
 from .noise import freshness, start_noise, with_branch_noise
 from .plan import KEY, DbimRecord, DciPatch
 from .replaying import call_in_halves, can_replay
-from .rows import chosen_rows, options_for
+from .rows import call_over
 
 log = logging.getLogger(__name__)
 Wrapper = Callable[..., Tensor]
@@ -111,39 +112,28 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
 def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
     """Wrapper of the host's model call: runs the rows that are needed, with the rule where both branches run."""
 
-    def wrapper(
-        executor: Any,
-        x: Tensor,
-        t: Tensor,
-        c_concat: Tensor | None = None,
-        c_crossattn: Tensor | None = None,
-        control: dict[str, Any] | None = None,
-        transformer_options: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        options = transformer_options or {}
-        tags = kwargs.pop(TAG, None)
+    def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
+        tags, call = ModelCall.of(*args, **kwargs).split_mark(TAG)
         if tags is None:
-            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-        sigma = float(t.max())
+            return call.run(executor)
+        sigma = float(call.t.max())
         acts = is_open(sigma, threshold_of(patch, executor.class_obj.model_sampling))
         rows = [(int(branch), int(kind)) for branch, kind in tags.tolist()]
-        plan = patch.rows(rows, len(options.get("cond_or_uncond") or [0]), acts)
-        inputs = [x, t, c_concat, c_crossattn, control, kwargs]
+        plan = patch.rows(rows, len(call.options.get("cond_or_uncond") or [0]), acts)
         dbim = replace(patch.dbim, region=region_of(patch.dbim.region, len(plan.branches.concept)))
-        tokens = patch.plan.tokens
-        if patch.replays and can_replay(plan, options):
-            x0 = call_in_halves(executor, inputs, options, plan, dbim, tokens, record.see)
+        tokens, size = patch.plan.tokens, tuple(call.x.shape[-2:])
+        if patch.replays and can_replay(plan, call.options):
+            x0 = call_in_halves(executor, call, plan, dbim, tokens, record.see)
             record.file(sigma)
             return x0
-        *most, rest = chosen_rows(inputs, plan)
-        options = options_for(options, plan)
+        chosen = call_over(call, plan)
         if plan.branches.concept:
-            rule = dbim_rule(dbim, plan.branches, tokens, x.device, record.see, size=tuple(x.shape[-2:]))
-            options = with_rule(options, [layer for layer, share in patch.dbim.shares.items() if share], rule)
-        x0 = executor(*most, options, **rest)
+            rule = dbim_rule(dbim, plan.branches, tokens, call.x.device, record.see, size=size)
+            layers = [layer for layer, share in patch.dbim.shares.items() if share]
+            chosen = chosen.with_options(with_rule(chosen.options, layers, rule))
+        x0 = chosen.run(executor)
         record.file(sigma)
-        return plan.fill(x, x0)
+        return plan.fill(call.x, x0)
 
     return wrapper
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ....dci_core.dci.branches import for_all, pair
+from ....dci_core.dci.row_plan import COMMON, FREE, PAIRED
 from ....dci_core.errors import BadModel, BadSettings
 from .plan import MARK, DciPlan
-from .rows import COMMON, FREE, PAIRED, tag_of
+from .rows import tag_of
 
 TAG = "ico_dci_tag"  # keyword of the model call that carries each row's (branch, kind)
 PICTURE_KEYS = ("mask", "concat_latent_image", "concat_mask", "concat_image")  # one row a picture

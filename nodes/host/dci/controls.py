@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ....dci_core.dci.branches import RowPlan
+from ....dci_core.dci.row_plan import AUXILIARY, CONCEPT, RowPlan
 from ....dci_core.indices import indices_on
 from .conds import TAG, doubled
-from .rows import AUXILIARY, CONCEPT, chosen_rows
+from .rows import chosen_rows
 
 OPTIONS = "transformer_options"
 Tags = Sequence[tuple[int, int]]

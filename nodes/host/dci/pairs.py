@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from ....dci_core.concept.learned import Concept
 from ....dci_core.errors import BadModel, BadSettings, SpanNotFound
+from ....dci_core.fingerprint import short_hash
 from ....dci_core.text.tokens import PairTokens, TokenSet, find_span
 from ..concept.triggers import ENCODER, encoder_names, rows_of, words_of
 from .plan import MARK, DciPlan
@@ -54,7 +54,7 @@ def make_pair(clip: Any, concept: Concept, prompt: str, noun: str, auxiliary: st
             "leave out embeddings that only one of them has",
         )
     tokens = sets[0]
-    mark = hashlib.sha256(repr((prompt, auxiliary, concept.trigger, tokens)).encode()).hexdigest()[:16]
+    mark = short_hash([repr((prompt, auxiliary, concept.trigger, tokens)).encode()])
     positive = clip.encode_from_tokens_scheduled(clip.tokenize(prompt), add_dict={MARK: mark})
     other = clip.encode_from_tokens(clip.tokenize(auxiliary), return_pooled=True, return_dict=True)
     plan = DciPlan(mark, other["cond"], other.get("pooled_output"), tokens, (prompt, auxiliary))

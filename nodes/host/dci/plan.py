@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ....dci_core.attention.layers import LayerId, LayerMask
-from ....dci_core.dci.branches import DciSettings, RowPlan
+from ....dci_core.dci.branches import DciSettings
 from ....dci_core.dci.dbim import DbimSettings
+from ....dci_core.dci.row_plan import RowPlan, plan_rows
 from ....dci_core.text.tokens import PairTokens
-from .rows import plan_of
 
 KEY = "ico_dci"  # of our wrappers
 HINTS = ("both", "concept", "auxiliary")  # which branch ControlNet reaches
@@ -62,8 +62,8 @@ class DciPatch:
 
     def rows(self, tags: Sequence[tuple[int, int]], num_chunks: int, acts: bool) -> RowPlan:
         """Which rows of a batch with these tags run."""
-        is_shared, is_one = self.settings.guidance == "shared", self.settings.one_auxiliary
-        return plan_of(tags, acts=acts, is_shared=is_shared, num_chunks=num_chunks, is_one=is_one)
+        how = self.settings
+        return plan_rows(tags, acts=acts, guidance=how.guidance, num_chunks=num_chunks, one_auxiliary=how.one_auxiliary)
 
 
 @dataclass(eq=False)

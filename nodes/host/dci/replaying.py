@@ -8,14 +8,16 @@ from typing import Any
 from torch import Tensor
 
 from ....dci_core.attention.layers import LayerId
-from ....dci_core.dci.branches import RowPlan
 from ....dci_core.dci.dbim import DbimSettings, ObserveWeights, dbim_rule
 from ....dci_core.dci.maps import AuxiliaryView, keeping_rule
-from ....dci_core.dci.replay import AuxiliaryCall, Halves, Replay, digest, halves
+from ....dci_core.dci.replay import AuxiliaryCall, Halves, Replay, halves
+from ....dci_core.dci.row_plan import RowPlan
+from ....dci_core.fingerprint import fingerprint
 from ....dci_core.text.tokens import PairTokens
 from ..attention.cross import with_rule
+from ..model_call import ModelCall
 from .plan import KEY
-from .rows import chosen_rows, only, options_for
+from .rows import call_over, chosen_rows, only
 
 log = logging.getLogger(__name__)
 REPLAY = Replay()  # main memory, bounded; lives as long as the host
@@ -34,26 +36,19 @@ def can_replay(plan: RowPlan, options: dict[str, Any]) -> bool:
 
 def call_in_halves(
     executor: Any,
-    inputs: list[Any],
-    options: dict[str, Any],
+    call: ModelCall,
     plan: RowPlan,
     dbim: DbimSettings,
     tokens: PairTokens,
     observe: ObserveWeights,
 ) -> Tensor:
-    """x0 of the whole batch: the auxiliary rows' from the replay or from a call of their own, then the concept's.
-
-    inputs  x, t, c_concat, c_crossattn, control, and a dict of the rest, of all rows
-    """
-    parts, x = halves(plan), inputs[0]
+    """x0 of the whole batch: the auxiliary rows' from the replay or from a call of their own, then the concept's."""
+    parts, x = halves(plan), call.x
     layers = [layer for layer, share in dbim.shares.items() if share]
 
     def run(rows: tuple[int, ...], rule: Any) -> Tensor:
-        chosen = only(plan, rows)
-        given = options_for(options, chosen)
-        given = given if rule is None else with_rule(given, layers, rule)
-        *most, rest = chosen_rows(inputs, chosen)
-        return executor(*most, given, **rest)
+        chosen = call_over(call, only(plan, rows))
+        return (chosen if rule is None else chosen.with_options(with_rule(chosen.options, layers, rule))).run(executor)
 
     def compute() -> AuxiliaryCall:
         keep: dict[LayerId, AuxiliaryView] = {}
@@ -61,7 +56,7 @@ def call_in_halves(
         rule = keeping_rule(keep, dbim.shares, parts.kept, *how) if parts.kept else None
         return AuxiliaryCall(run(parts.auxiliary, rule), keep)
 
-    other = REPLAY.call(key_of(executor.class_obj, inputs, options, plan, parts, dbim, tokens), x.device, compute)
+    other = REPLAY.call(key_of(executor.class_obj, call, plan, parts, dbim, tokens), x.device, compute)
     mine = parts.branches
     rule = dbim_rule(dbim, mine, tokens, x.device, observe, other.views, tuple(x.shape[-2:])) if mine.concept else None
     return parts.merge(plan, x, run(parts.concept, rule), other.x0)
@@ -69,25 +64,24 @@ def call_in_halves(
 
 def key_of(
     model: Any,
-    inputs: list[Any],
-    options: dict[str, Any],
+    call: ModelCall,
     plan: RowPlan,
     parts: Halves,
     dbim: DbimSettings,
     tokens: PairTokens,
-) -> bytes:
+) -> str:
     """A hash of all that the auxiliary rows of one call depend on: their inputs, the model with its patches, wrappers
     of other packs, and the layers and words that are read of them.
     """
     wrappers = [
         function
         for kind in INNER
-        for key, functions in options.get("wrappers", {}).get(kind, {}).items()
+        for key, functions in call.options.get("wrappers", {}).get(kind, {}).items()
         if key != KEY
         for function in functions
     ]
     owner = REPLAY.owner(model, model.diffusion_model, model.model_sampling, *wrappers)
     weights = getattr(model, "current_weight_patches_uuid", None)
     layers = sorted(layer for layer, share in dbim.shares.items() if share)
-    rows = chosen_rows(inputs, only(plan, parts.auxiliary))
-    return digest(owner, weights, rows, parts.kept, tokens.auxiliary, dbim.token_sharpness, layers)
+    rows = chosen_rows(call.inputs(), only(plan, parts.auxiliary))
+    return fingerprint(owner, weights, rows, parts.kept, tokens.auxiliary, dbim.token_sharpness, layers)

@@ -1,8 +1,4 @@
-"""Which rows of a host's model call run. Knows tensors, not the host.
-
-Every conditioning carries a tag through the host's batching, two numbers a row, so that nothing hangs on the order or
-the number of the chunks that the host happens to put together.
-"""
+"""The rows of a host's model call that run, taken from all that the host hands over. Knows tensors, not the host."""
 
 from __future__ import annotations
 
@@ -13,11 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....dci_core.dci.branches import RowPlan
-from ....dci_core.dci.maps import BranchRows
-
-CONCEPT, AUXILIARY = 1, 2  # first number: the row's branch
-PAIRED, FREE, COMMON = 1, 2, 3  # second number: the pair's own text, other text, text that both branches may share
+from ....dci_core.dci.row_plan import AUXILIARY, CONCEPT, RowPlan
+from ..model_call import ModelCall
 
 
 def tag_of(kind: int) -> Tensor:
@@ -25,29 +18,15 @@ def tag_of(kind: int) -> Tensor:
     return torch.tensor([[CONCEPT, kind], [AUXILIARY, kind]])
 
 
-def plan_of(
-    tags: Sequence[tuple[int, int]], *, acts: bool, is_shared: bool, num_chunks: int = 1, is_one: bool = False
-) -> RowPlan:
-    """What runs: concept rows always, auxiliary rows in the window, common auxiliary rows unless they are shared.
-
-    tags        (branch, kind) of each row of a `(chunk b branch)` batch
-    num_chunks  conditionings in the batch
-    is_one      the first picture's auxiliary row of each chunk runs for all
-    """
-    size = len(tags) // max(num_chunks, 1)
-    auxiliary = [i for i, (branch, _) in enumerate(tags) if acts and branch == AUXILIARY]
-    sources = {i: i - i % size + 1 if is_one else i for i in auxiliary}
-    sources |= {i: i - 1 for i in auxiliary if is_shared and tags[i][1] == COMMON}
-    runs = [i for i, (branch, _) in enumerate(tags) if branch == CONCEPT or sources.get(i) == i]
-    place = {row: index for index, row in enumerate(runs)}
-    pairs = [i for i, tag in enumerate(tags) if acts and tag == (CONCEPT, PAIRED)]
-    branches = BranchRows(tuple(place[i] for i in pairs), tuple(place[sources[i + 1]] for i in pairs))
-    return RowPlan(len(tags), tuple(runs), branches, tuple((i, of) for i, of in sources.items() if i != of))
-
-
 def only(plan: RowPlan, rows: tuple[int, ...]) -> RowPlan:
     """The same batch with other rows running."""
     return replace(plan, runs=rows)
+
+
+def call_over(call: ModelCall, plan: RowPlan) -> ModelCall:
+    """The call over the rows that run."""
+    chosen = call.over(lambda value: chosen_rows(value, plan))
+    return chosen.with_options(options_for(call.options, plan))
 
 
 def options_for(options: dict[str, Any], plan: RowPlan) -> dict[str, Any]:

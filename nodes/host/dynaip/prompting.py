@@ -15,6 +15,7 @@ from torch import Tensor
 from ....dci_core.errors import BadSettings
 from ..attention.joint import CallFrame, with_sites
 from ..families.mmdit import mmdit_of, token_grid
+from ..model_call import ModelCall
 from .prompted_run import PromptedRun
 from .readings import KEY, HeldReference, ReadingRecord
 
@@ -90,25 +91,18 @@ def compute_dtype(model: Any) -> torch.dtype:
 def around_call(run: PromptedRun) -> Wrapper:
     """Wrapper of the host's model call: puts in the rules of the references that are read now."""
 
-    def wrapper(
-        executor: Any,
-        x: Tensor,
-        t: Tensor,
-        c_concat: Tensor | None = None,
-        c_crossattn: Tensor | None = None,
-        control: dict[str, Any] | None = None,
-        transformer_options: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        options, model, sigma = transformer_options or {}, executor.class_obj, float(t.max())
-        reads = reading_rows(kwargs.pop(TAG, None), options, x.shape[0])
+    def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
+        tags, call = ModelCall.of(*args, **kwargs).split_mark(TAG)
+        model, sigma, x = executor.class_obj, float(call.t.max()), call.x
+        reads = reading_rows(tags, call.options, x.shape[0])
         if bool(reads.any()):
-            run.step_to(sigma, 0 if c_crossattn is None else c_crossattn.shape[1])
+            run.step_to(sigma, 0 if call.c_crossattn is None else call.c_crossattn.shape[1])
             numbers = run.read_at(sigma, model.model_sampling)
             refuse_areas(run, x)
             sites = run.sites_of(numbers, model, (x.device, compute_dtype(model)))
-            options = with_sites(options, CallFrame(token_grid(model, *x.shape[-2:]), reads), sites)
-        out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+            frame = CallFrame(token_grid(model, *x.shape[-2:]), reads)
+            call = call.with_options(with_sites(call.options, frame, sites))
+        out = call.run(executor)
         run.record.file(sigma)
         return out
 

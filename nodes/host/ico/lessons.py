@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 from ....dci_core.concept.learned import check_trigger
 from ....dci_core.errors import BadModel, BadSettings
 from ....dci_core.families.unet import Family
+from ....dci_core.fingerprint import short_hash
 from ....dci_core.ico.data import TrainingData, encode_pictures
 from ....dci_core.ico.settings import IcoSettings, check_settings
 from ....dci_core.pictures.reference import Picture, make_picture
@@ -51,7 +51,7 @@ class Lesson:
         words = (self.noun, self.trigger, asdict(self.settings), list(self.captions), list(self.class_captions))
         sizes = (self.size_px, self.keep_rank, base, VERSION)
         pictures = [digest(x) for group in (self.images, self.masks, self.class_images) for x in group]
-        return hashlib.sha256(repr((words, sizes, pictures)).encode()).hexdigest()[:16]
+        return short_hash([repr((words, sizes, pictures)).encode()])
 
 
 def check_lesson(model: Any, clip: Any, lesson: Lesson, family: Family) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from ....dci_core.concept.file import load_concept, save_concept
-from ....dci_core.concept.learned import Concept, make_concept
+from ....dci_core.concept.learned import Concept
 from ....dci_core.errors import PackError
 from ....dci_core.ico.checkpoint import load_state, save_state
 from ....dci_core.ico.data import TrainingData
 from ....dci_core.ico.estimate import check_room, needs_of, seconds_left
+from ....dci_core.ico.result import make_concept
 from ....dci_core.ico.state import TrainState, begin_training
 from ....dci_core.ico.train import StepReport, backward_bytes, train_steps
 from ....dci_core.tiny.world.words import RARE_WORDS

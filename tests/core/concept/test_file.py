@@ -14,10 +14,12 @@ import pytest
 import safetensors.torch
 import torch
 
+from dci_core.concept.base_hash import hash_base
 from dci_core.concept.deltas import Delta
 from dci_core.concept.file import load_concept, save_concept
-from dci_core.concept.learned import Concept, check_fit, hash_weights, make_concept
+from dci_core.concept.learned import Concept, check_fit
 from dci_core.errors import BadConcept, BadSettings, NotSaved
+from dci_core.ico.result import make_concept
 from dci_core.ico.settings import IcoSettings
 from dci_core.ico.state import TrainState, begin_training
 from dci_core.ico.train import train_steps
@@ -117,7 +119,7 @@ def test_another_model_is_refused_and_another_base_only_warns(caplog: pytest.Log
 def test_the_base_hash_tells_models_apart_and_not_precisions() -> None:
     own = MODEL.weights
     halves = {name: x.half() for name, x in own.items()}
-    assert hash_weights(own) == hash_weights(dict(reversed(halves.items()))) != hash_weights(ToyModel.random(1).weights)
+    assert hash_base(own, LAYERS) == hash_base(halves, LAYERS) != hash_base(ToyModel.random(1).weights, LAYERS)
 
 
 def test_load_checks_against_the_model_when_it_is_named(tmp_path: Path) -> None:

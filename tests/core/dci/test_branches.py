@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
 
 from dci_core.attention.layers import LayerMask
-from dci_core.dci.branches import DciSettings, NoiseStream, auxiliary_seed, pair, plan_rows, start_noise, unpair
+from dci_core.dci.branches import DciSettings, NoiseStream, auxiliary_seed, pair, start_noise, unpair
+from dci_core.dci.row_plan import RowPlan, plan_rows, tags_of
 from dci_core.errors import BadLayers, BadSettings
 from dci_core.families.unet import FAMILIES
 
 TINY = FAMILIES["tiny"]
 BOTH = (False, True)  # an unconditional chunk, then a conditional one
+
+
+def planned(is_cond: Sequence[bool], num_pictures: int, **how: Any) -> RowPlan:
+    """The plan of a batch of such chunks."""
+    return plan_rows(tags_of(is_cond, num_pictures), num_chunks=len(is_cond), **how)
 
 
 def test_pairs_interleave_and_come_apart() -> None:
@@ -35,38 +44,38 @@ def test_pairs_interleave_and_come_apart() -> None:
 def test_row_plan_runs_only_what_is_needed(
     guidance: str, acts: bool, runs: tuple, concept: tuple, auxiliary: tuple, borrows: tuple
 ) -> None:
-    plan = plan_rows(BOTH, 2, acts=acts, guidance=guidance)
+    plan = planned(BOTH, 2, acts=acts, guidance=guidance)
     assert (plan.num_rows, plan.runs, plan.borrows) == (8, runs, borrows)
     assert (plan.branches.concept, plan.branches.auxiliary) == (concept, auxiliary)
     assert [plan.runs[row] for row in plan.branches.concept] == ([4, 6] if acts else [])
 
 
 def test_chunks_may_come_in_any_order_and_number() -> None:
-    turned = plan_rows((True, False), 1, acts=True, guidance="shared")
+    turned = planned((True, False), 1, acts=True, guidance="shared")
     assert (turned.runs, turned.branches.concept, turned.borrows) == ((0, 1, 2), (0,), ((3, 2),))
-    alone = plan_rows((True,), 1, acts=True, guidance="shared")
+    alone = planned((True,), 1, acts=True, guidance="shared")
     assert (alone.runs, alone.borrows) == ((0, 1), ())
-    assert plan_rows((False,), 1, acts=True, guidance="shared").branches.concept == ()
+    assert planned((False,), 1, acts=True, guidance="shared").branches.concept == ()
 
 
 def test_rows_that_did_not_run_return_their_input_or_borrow() -> None:
     x = torch.randn(8, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    plan = plan_rows(BOTH, 2, acts=True, guidance="shared")
+    plan = planned(BOTH, 2, acts=True, guidance="shared")
     x0 = plan.take(x) * 0.5
     full = plan.fill(x, x0)
     assert torch.equal(full[list(plan.runs)], x0)
     torch.testing.assert_close(full[1], x0[0] + (x[1] - x[0]))  # x0_u(x) + (y - x)
     torch.testing.assert_close(full[3], x0[1] + (x[3] - x[2]))
-    resting = plan_rows(BOTH, 2, acts=False, guidance="shared")
+    resting = planned(BOTH, 2, acts=False, guidance="shared")
     full = resting.fill(x, resting.take(x) * 0.5)
     assert torch.equal(full[1::2], x[1::2]) and torch.equal(full[0::2], x[0::2] * 0.5)
-    everything = plan_rows(BOTH, 2, acts=True, guidance="separate")
+    everything = planned(BOTH, 2, acts=True, guidance="separate")
     assert everything.take(x) is x and everything.fill(x, x0) is x0
 
 
 def test_borrowed_noise_is_the_concept_latents_own() -> None:
     sigma, x = 3.0, torch.randn(4, 1, 2, 2, generator=torch.Generator().manual_seed(1))
-    plan = plan_rows(BOTH, 1, acts=True, guidance="shared")
+    plan = planned(BOTH, 1, acts=True, guidance="shared")
     full = plan.fill(x, plan.take(x) * 0.2)
     noise = (x - full) / sigma
     torch.testing.assert_close(noise[1], noise[0])

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from dci_core.attention.layers import LayerMask
-from dci_core.dci.branches import DciSettings, auxiliary_seed, plan_rows
+from dci_core.dci.branches import DciSettings, auxiliary_seed
 from dci_core.dci.maps import AuxiliaryView
-from dci_core.dci.replay import AuxiliaryCall, Replay, digest
+from dci_core.dci.replay import AuxiliaryCall, Replay
+from dci_core.dci.row_plan import plan_rows, tags_of
 from dci_core.dci.run import Sampled, SampleSettings, sample_latents
 from dci_core.errors import BadSettings
 from dci_core.families.unet import find_family
+from dci_core.fingerprint import fingerprint
 
 from .cross_model import CrossModel
 from .test_guidance import make_prompts
@@ -65,7 +67,7 @@ def test_guidance_in_which_auxiliaries_differ_refuses_to_have_one(guidance: str)
 
 
 def test_borrowed_rows_of_equal_latents_are_equal_bit_for_bit() -> None:
-    plan = plan_rows([False, True], 3, acts=True, guidance="separate", one_auxiliary=True)
+    plan = plan_rows(tags_of([False, True], 3), acts=True, guidance="separate", num_chunks=2, one_auxiliary=True)
     assert plan.runs == (0, 1, 2, 4, 6, 7, 8, 10)
     x, x0 = torch.randn(12, 2), torch.randn(8, 2)
     x[[3, 5, 9, 11]] = x[[1, 1, 7, 7]]
@@ -162,8 +164,8 @@ def test_memory_is_bounded_and_the_call_not_used_for_longest_goes_first() -> Non
 def test_a_digest_knows_numbers_shapes_types_and_places() -> None:
     x = torch.arange(6.0)
     values = [x, x.view(2, 3), x.double(), x.to(torch.bfloat16), [x, 1], [1, x], {"a": x}, {"b": x}, None, 1, "1", 1.0]
-    assert len({digest(value) for value in values}) == len(values)
-    assert digest({"a": x, "b": 1}) == digest({"b": 1, "a": x.clone()})
+    assert len({fingerprint(value) for value in values}) == len(values)
+    assert fingerprint({"a": x, "b": 1}) == fingerprint({"b": 1, "a": x.clone()})
 
 
 class Thing:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from dci_core.concept.file import save_concept
-from dci_core.concept.learned import make_concept
 from dci_core.errors import NotSaved
 from dci_core.ico.checkpoint import save_state
 from dci_core.ico.estimate import SPARE_BYTES, check_room, needs_of, seconds_left
+from dci_core.ico.result import make_concept
 from dci_core.ico.settings import IcoSettings
 from dci_core.ico.state import begin_training
 from dci_core.ico.train import StepReport, train_steps

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from dci_core.concept.apply import apply_concept
-from dci_core.concept.learned import Concept, make_concept
+from dci_core.concept.learned import Concept
 from dci_core.errors import BadConcept
 from dci_core.ico.contexts import ContextWords, LearnedText
 from dci_core.ico.data import TrainingData
+from dci_core.ico.result import make_concept
 from dci_core.ico.settings import IcoSettings
 from dci_core.ico.state import TrainState, begin_training, family_widths, lay_out_all
 from dci_core.ico.train import train_steps

@@ -10,14 +10,13 @@ import torch
 from dci_core.dci.stability import (
     resampled,
     shared_warning,
-    split_noise,
     spring_factor,
     spring_factors,
     window_warning,
     worst_factor,
 )
 from dci_core.errors import BadSettings
-from dci_core.noise.schedule import is_open, open_steps, sd_schedule, spaced_sigmas, window_threshold
+from dci_core.noise.schedule import is_open, open_steps, sd_schedule, spaced_sigmas, split_noise, window_threshold
 
 SD = sd_schedule()
 

@@ -86,7 +86,7 @@ def test_twenty_steps_in_the_host_are_twenty_steps_in_the_core() -> None:
             state = state_of.begin_training(own, data, lesson().settings, noun="fish", rare_tokens={"clip_l": rare})
             for _ in ico.train_steps(own, data, state):
                 pass
-        mine = PACK["dci_core.concept.learned"].make_concept(state, trigger="zorp", rank=None)
+        mine = PACK["dci_core.ico.result"].make_concept(state, trigger="zorp", rank=None)
         print("MEASURED", {"losses": distance(torch.tensor(losses), torch.tensor(state.losses))})
         assert distance(torch.tensor(losses), torch.tensor(state.losses)) < 1e-3
         assert same(concept, mine, 1e-3)
