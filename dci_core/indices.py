@@ -8,6 +8,8 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
+from .devices import sent
+
 Pick = Callable[[Tensor, int], Tensor]
 """(x, axis) -> the chosen places along the axis, in order."""
 
@@ -16,7 +18,7 @@ Pick = Callable[[Tensor, int], Tensor]
 def indices_on(indices: tuple[int, ...], device: torch.device) -> Tensor:
     """An index tensor, made once per device: a copy to an accelerator at every step would stall it."""
     with torch.inference_mode(False):  # else a later backward pass could not save it
-        return torch.tensor(indices, dtype=torch.long, device=device)
+        return sent(torch.tensor(indices, dtype=torch.long), device)
 
 
 def picker(places: tuple[int, ...], device: torch.device) -> Pick:

@@ -70,7 +70,7 @@ class Model(Protocol):
         """Text from framed token rows, positions not yet added.
 
         embeds  per encoder [rows length c]
-        ends    per encoder [rows], slot of the end mark
+        ends    per encoder [rows], slot of the end mark, on the CPU
         """
 
     def denoise(self, x: Tensor, sigma: Tensor, text: Text, rule: AttentionRule | None = None) -> Tensor:

@@ -5,7 +5,7 @@ Source: Jin et al., ECCV 2024 (arXiv 2412.04831); the window and the guidance mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -93,8 +93,8 @@ def dual_guided(
         batch = torch.cat([x] * calls.num_chunks)  # [(chunk b branch) c h w]
         splits = replay if acts else None
         x0 = calls.in_halves(batch, sigma, splits) if splits is not None else calls.at_once(batch, sigma, acts)
-        if record is not None:
-            record.extend(weight_map(sigma, *each) for each in seen)
+        if record is not None and seen:
+            record.extend(weight_maps(sigma, seen))
             seen.clear()
         return x0 if cfg == 1 else guide(x0, cfg)
 
@@ -176,10 +176,14 @@ def kept_layers(shares: Mapping[LayerId, float]) -> list[LayerId]:
     return sorted(layer for layer, share in shares.items() if share)
 
 
-def weight_map(sigma: float, layer: LayerId, weights: Tensor, grid: tuple[int, int]) -> WeightMap:
-    """One layer's weights, [b heads n] -> [b h w]."""
-    planes = rearrange(weights.mean(dim=1), "b (h w) -> b h w", h=grid[0])
-    return WeightMap(layer, sigma, planes.detach().float().cpu())
+def weight_maps(sigma: float, seen: Sequence[SeenWeights]) -> list[WeightMap]:
+    """A step's maps from the layers' weights, [b heads n] -> [b h w]; one copy for all of them."""
+    planes = [weights.mean(dim=1).detach().float() for _, weights, _ in seen]  # [b n]
+    there = torch.cat([plane.flatten() for plane in planes]).cpu().split([plane.numel() for plane in planes])
+    return [
+        WeightMap(layer, sigma, rearrange(flat, "(b h w) -> b h w", h=grid[0], w=grid[1]))
+        for flat, (layer, _, grid) in zip(there, seen, strict=True)
+    ]
 
 
 def swapped_guided(model: Model, prompts: Prompts, cfg: float, window: float) -> Denoiser:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..attention.cross import AttentionCall, AttentionRule
 from ..attention.layers import LayerId
+from ..devices import autocast
 from ..indices import picker
 from ..text.tokens import PairTokens, TokenSet
 
@@ -49,7 +50,7 @@ def attention_probabilities(q: Tensor, k: Tensor, heads: int) -> Tensor:
     """
     wide = torch.promote_types(q.dtype, torch.float32)
     q, k = (rearrange(x.to(wide), "rows n (heads d) -> rows heads n d", heads=heads) for x in (q, k))
-    with torch.autocast(q.device.type, enabled=False):  # autocast would narrow the product again
+    with autocast(q.device, None):  # autocast would narrow the product again
         return (q @ (k * k.shape[-1] ** -0.5).mT).softmax(dim=-1)  # the text is short: scale that side
 
 

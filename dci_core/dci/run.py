@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..devices import sent_like
 from ..errors import BadSettings
 from ..families.unet import find_family
 from ..model import Model
@@ -73,8 +74,8 @@ class Run:
     def single(self, denoise: Denoiser) -> Tensor:
         """Latents of one branch, [b c h w]."""
         stream = NoiseStream(self.seeds, self.shape)
-        x = self.noised(stream.draw().to(self.like), self.start)
-        return self.steps(denoise, x, lambda sigma: stream.draw().to(self.like), self.on_step)
+        x = self.noised(sent_like(stream.draw(), self.like), self.start)
+        return self.steps(denoise, x, lambda sigma: sent_like(stream.draw(), self.like), self.on_step)
 
     def dual(self, denoise: Denoiser, settings: DciSettings, threshold: float) -> tuple[Tensor, Tensor | None]:
         """(latents, the auxiliary branch's last x0), both [b c h w]; concept rows get the noise that `single` gives."""
@@ -83,9 +84,9 @@ class Run:
         acted: list[Tensor] = []
 
         def noise(sigma: float) -> Tensor:
-            fresh = concept.draw().to(self.like)
+            fresh = sent_like(concept.draw(), self.like)
             rests = not is_open(sigma, threshold)
-            return pair(fresh, torch.zeros_like(fresh) if rests else auxiliary.draw().to(self.like))
+            return pair(fresh, torch.zeros_like(fresh) if rests else sent_like(auxiliary.draw(), self.like))
 
         def on_step(step: Step) -> None:
             x0, other_x0 = unpair(step.x0)
@@ -94,7 +95,9 @@ class Run:
             if self.on_step is not None:
                 self.on_step(replace(step, x=unpair(step.x)[0], x0=x0))
 
-        first = start_noise(concept.draw().to(self.like), auxiliary.draw().to(self.like), settings.guidance)
+        first = start_noise(
+            sent_like(concept.draw(), self.like), sent_like(auxiliary.draw(), self.like), settings.guidance
+        )
         start = None if self.start is None else pair(self.start, for_all(self.start, settings.one_auxiliary))
         x = self.noised(first, start)
         x = self.steps(denoise, x, noise, on_step)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attention.joint import JointRule
+from ..devices import autocast
 from ..dynaip.clip_pixels import clip_pixels
 from ..fingerprint import short_hash, tensor_bytes
 from ..model import Text
@@ -140,7 +141,7 @@ class FluxBase:
         kind = self.transformer.img_in.weight.dtype
         hook = None if rule is None else Hook(rule, torch.ones(len(x)))
         guidance = torch.full((len(x),), self.guidance, device=x.device)
-        with torch.autocast(x.device.type, enabled=False):
+        with autocast(x.device, None):
             hidden, pooled = text.hidden.to(kind), text.pooled.to(kind)
             return self.transformer(x.to(kind), t, hidden, pooled, hook, guidance=guidance).to(x)
 

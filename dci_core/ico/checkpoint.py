@@ -16,6 +16,7 @@ from ..errors import BadConcept, BadSettings
 from ..files import check_finite, read_tensors, write_tensors
 from ..model import Model
 from .data import TrainingData
+from .precision import LossScale
 from .settings import IcoSettings
 from .state import TrainState, begin_training, parameters_by_name
 
@@ -39,6 +40,8 @@ def save_state(state: TrainState, path: Path) -> None:
         "data": state.data,
         "step": state.step,
         "losses": state.losses,
+        "scale": [state.scale.value, state.scale.good_steps],
+        "skipped": state.skipped,
     }
     write_tensors(path, tensors, {"format": FORMAT, "version": str(FORMAT_VERSION), "about": json.dumps(about)})
 
@@ -66,6 +69,9 @@ def load_state(
     check_finite(tensors, path.name)
     _fill(path, state, tensors)
     state.step, state.losses = int(about["step"]), [float(loss) for loss in about["losses"]]
+    state.skipped = int(about.get("skipped", 0))
+    if "scale" in about:  # older files know none
+        state.scale = LossScale(float(about["scale"][0]), int(about["scale"][1]))
     return state
 
 
@@ -88,6 +94,7 @@ def read_about(path: Path, metadata: Mapping[str, str], kind: tuple[str, int], f
 
 def _check_same(about: Mapping[str, Any], state: TrainState) -> None:
     before, now = dict(about["settings"]), json.loads(json.dumps(dataclasses.asdict(state.settings)))
+    before.setdefault("precision", now["precision"])  # older files computed as the model was loaded
     if now["schedule"] == before.get("schedule") == "constant":
         before["steps"] = now["steps"]  # a constant schedule may simply go on
     pairs = {name: (before.get(name), value) for name, value in now.items()}

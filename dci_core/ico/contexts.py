@@ -105,13 +105,13 @@ class LearnedText(nn.Module):
     def rows(
         self, images: Sequence[int], layouts: Sequence[Mapping[str, Layout]]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """(embeds, ends) for `Model.encode`: per encoder [rows length c] and [rows]."""
+        """(embeds, ends) for `Model.encode`: per encoder [rows length c] and [rows], these on the CPU."""
         embeds = {
             name: torch.stack([self._row(name, i, layout[name]) for i, layout in zip(images, layouts, strict=True)])
             for name in self.tokens
         }
         slots = {name: [layout[name].end for layout in layouts] for name in self.tokens}
-        ends = {name: torch.tensor(each, device=self.device) for name, each in slots.items()}
+        ends = {name: torch.tensor(each) for name, each in slots.items()}
         return embeds, ends
 
     @property

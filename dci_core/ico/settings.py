@@ -11,6 +11,7 @@ from ..errors import BadSettings
 from ..noise.schedule import TRAINING_STEPS
 from ..text.captions import read_caption
 from .contexts import ContextWords, Positions
+from .precision import DTYPES, Precision
 
 Prior = Literal["none", "teacher", "pictures"]
 Schedule = Literal["constant", "cosine"]
@@ -18,6 +19,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "positions": ("reference", "corrected"),
     "prior": ("none", "teacher", "pictures"),
     "schedule": ("constant", "cosine"),
+    "precision": tuple(DTYPES),
 }
 PRIVATE = ("templates", "prefix", "suffix")  # words of captions: in the resume file only, never in a concept
 
@@ -44,7 +46,7 @@ class IcoSettings:
     prior              "teacher": the untrained model's answer to the noun alone; "pictures": class pictures; "none"
     flip_probability   chance of the mirrored picture
     timestep_range     first and last training timestep drawn, uniformly, both included
-    bf16               the passes of the model in bfloat16 where torch allows; what is learned stays float32
+    precision          what the passes of the model are computed in: "fp32", "bf16", "fp16"; what is learned stays fp32
     """
 
     steps: int = 900
@@ -69,7 +71,7 @@ class IcoSettings:
     flip_probability: float = 0.5
     timestep_range: tuple[int, int] = (0, TRAINING_STEPS - 1)
     seed: int = 23
-    bf16: bool = False
+    precision: Precision = "fp32"
 
     @property
     def rate(self) -> float:

@@ -17,6 +17,7 @@ from ..text.captions import Caption, read_caption
 from ..text.tokens import PLACEHOLDER
 from .contexts import RARE_TOKENS, Layout, LearnedText, lay_out
 from .data import TrainingData
+from .precision import LossScale
 from .settings import IcoSettings, check_settings
 
 FUSED_DEVICES = ("cpu", "cuda")  # where every torch from 2.4 has AdamW as one kernel
@@ -34,7 +35,9 @@ class Learned(nn.Module):
 class TrainState:
     """A training between two steps; `checkpoint.save_state` writes it, `checkpoint.load_state` restores it.
 
-    losses  the loss of every finished step (the concept's part)
+    losses   the loss of every finished step (the concept's part)
+    scale    of the loss, for fp16
+    skipped  draws so far that gave no finite number and were left out
     """
 
     settings: IcoSettings
@@ -45,6 +48,8 @@ class TrainState:
     optimiser: torch.optim.AdamW
     step: int = 0
     losses: list[float] = field(default_factory=list)
+    scale: LossScale = field(default_factory=LossScale)
+    skipped: int = 0
 
     @property
     def prediction(self) -> str:
@@ -78,7 +83,8 @@ def begin_training(
         text = LearnedText(model.encoders, layouts, rare, settings.modifier_tokens, settings.words, source)
         deltas = KVDeltas(widths or family_widths(model.family), settings.rank, source, device or text.device)
         learned = Learned(text, deltas)
-    return TrainState(settings, noun, model.family, data.fingerprint(), learned, make_optimiser(learned, settings))
+    optimiser, scale = make_optimiser(learned, settings), LossScale.of(settings.precision)
+    return TrainState(settings, noun, model.family, data.fingerprint(), learned, optimiser, scale=scale)
 
 
 def family_widths(name: str) -> Widths:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
+from ..devices import moved
 from ..model import Model, Text
-from ..text.captions import encode_captions, pick_text
+from ..text.captions import encode_captions
 from .data import TrainingData
 from .draws import Draw
 from .state import TrainState, lay_out_all, possible_captions
@@ -16,7 +19,7 @@ class TrainingTexts:
     """
 
     def __init__(self, model: Model, data: TrainingData, state: TrainState) -> None:
-        self._model, self._learned = model, state.learned.text
+        self._model, self._learned, self._device = model, state.learned.text, state.learned.deltas.device
         captions = possible_captions(data, state.settings)
         layouts = {c: lay_out_all(model, c, state.noun, state.settings) for each in captions for c in each}
         self._layouts = [[layouts[c] for c in each] for each in captions]
@@ -31,17 +34,30 @@ class TrainingTexts:
     def concept(self, draw: Draw) -> Text:
         """The concept's text with its gradient, one row for each drawn picture."""
         layouts = [self._layouts[i][c] for i, c in draw.places]
-        return self._model.encode(*self._learned.rows(draw.images.tolist(), layouts))
+        return self._there(self._model.encode(*self._learned.rows(draw.images.tolist(), layouts)))
 
     def nouns(self, draw: Draw) -> Text:
         """The drawn pictures' captions with the noun alone; no gradient."""
-        return pick_text(self._kept, [self._rows[i][c] for i, c in draw.places])
+        return rows_of(self._kept, [self._rows[i][c] for i, c in draw.places])
 
     def classes(self, draw: Draw) -> Text:
         """The drawn class pictures' captions; no gradient."""
-        return pick_text(self._kept, [self._rows[i][0] for i in draw.images.tolist()])
+        return rows_of(self._kept, [self._rows[i][0] for i in draw.images.tolist()])
+
+    def _there(self, text: Text) -> Text:
+        """The text where the U-Net reads it, wherever the text encoder is."""
+        return Text(moved(text.hidden, self._device), None if text.pooled is None else moved(text.pooled, self._device))
 
     def _keep(self, captions: list[list[str]]) -> None:
         different = list(dict.fromkeys(c for each in captions for c in each))
-        self._kept = encode_captions(self._model, different)
+        self._kept = self._there(encode_captions(self._model, different))
         self._rows = [[different.index(c) for c in each] for each in captions]
+
+
+def rows_of(text: Text, rows: list[int]) -> Text:
+    """The chosen rows; other ones at every step, so that indices on the device would have to wait for a copy."""
+    pooled = text.pooled
+    return Text(
+        torch.stack([text.hidden[row] for row in rows]),
+        None if pooled is None else torch.stack([pooled[row] for row in rows]),
+    )

@@ -6,12 +6,14 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import BadSettings, TrainingDiverged
+from ..devices import autocast, sent
+from ..errors import BadSettings
 from ..model import Model, Text
 from ..noise.losses import noise_loss, noise_of
 from ..noise.schedule import sd_schedule
@@ -19,9 +21,10 @@ from ..text.captions import join_text
 from .backward_memory import KeptBytes
 from .data import TrainingData
 from .draws import Draw, draw_class_rows, draw_rows
-from .settings import rate_at
+from .precision import DTYPES
 from .state import TrainState, generator_for
 from .texts import TrainingTexts
+from .update import MOST_BAD_STEPS, Updates, read
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ class StepReport:
     prior_loss     of the prior's rows, not yet weighted, or None without a prior
     learning_rate  of key/value weights and modifier tokens
     seconds        that the step took
+    skipped        draws before it that gave no finite number
     """
 
     step: int
@@ -43,6 +47,7 @@ class StepReport:
     prior_loss: float | None
     learning_rate: float
     seconds: float
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,32 +65,40 @@ class Batch:
 
 
 def train_steps(
-    model: Model, data: TrainingData, state: TrainState, *, sigmas: Tensor | None = None
+    model: Model, data: TrainingData, state: TrainState, *, sigmas: Tensor | None = None, casts: bool = True
 ) -> Iterator[StepReport]:
     """Trains `state` step by step up to `state.settings.steps`; between two reports everything may be saved or dropped.
 
     sigmas  [1000], noise level of each training timestep; None: Stable Diffusion's
-    Raises TrainingDiverged, with the state as it was after the last good step. The model is never changed: the deltas
-    act through an attention rule, and gradients are taken for the learned parameters alone.
+    casts   whether the settings' precision is put around the model; False where the model itself computes in it
+    A draw without finite numbers is left out for another; after ten in a row TrainingDiverged is raised, with the
+    state as it was after the last good step. The model is never changed: the deltas act through an attention rule,
+    and gradients are taken for the learned parameters alone.
     """
     if data.fingerprint() != state.data:
         raise BadSettings("other pictures came", "those this training began with were expected", "begin a new training")
     with torch.inference_mode(False):
-        work = _Work(model, data, state, default_sigmas() if sigmas is None else sigmas)
+        work = _Work(model, data, state, sigmas, casts)
     log.info("training %r from step %d to %d", state.noun, state.step, state.settings.steps)
     while state.step < state.settings.steps:
         yield work.step()
 
 
 def backward_bytes(
-    model: Model, data: TrainingData, state: TrainState, networks: Iterable[nn.Module], *, sigmas: Tensor | None = None
+    model: Model,
+    data: TrainingData,
+    state: TrainState,
+    networks: Iterable[nn.Module],
+    *,
+    sigmas: Tensor | None = None,
+    casts: bool = True,
 ) -> int:
     """What the backward pass of the next step keeps, counted in a forward pass that keeps nothing.
 
     networks  whose weights are there anyway; weights that a host casts for each layer count
     """
     with torch.inference_mode(False), torch.enable_grad():
-        work = _Work(model, data, state, default_sigmas() if sigmas is None else sigmas)
+        work = _Work(model, data, state, sigmas, casts)
         with KeptBytes(networks) as kept, work.precision():
             work.losses(0)
     return kept.count
@@ -99,51 +112,78 @@ def default_sigmas() -> Tensor:
 class _Work:
     """What does not change from step to step, and one step."""
 
-    def __init__(self, model: Model, data: TrainingData, state: TrainState, sigmas: Tensor) -> None:
+    def __init__(
+        self, model: Model, data: TrainingData, state: TrainState, sigmas: Tensor | None, casts: bool = True
+    ) -> None:
         self.model, self.data, self.state, self.settings = model, data, state, state.settings
-        self.device = state.learned.deltas.device
-        self.sigmas = sigmas.to(self.device)
+        self.device, self.casts = state.learned.deltas.device, casts
+        self.sigmas = (default_sigmas() if sigmas is None else sigmas).cpu()
         self.texts = TrainingTexts(model, data, state)
         self.parameters = list(state.learned.parameters())
         self.rule = state.learned.deltas.rule()
+        self.updates = Updates(state)
 
     def step(self) -> StepReport:
-        """One update of the weights."""
+        """One update of the weights; raises TrainingDiverged."""
         started = time.perf_counter()
-        passes = self.settings.accumulation
-        losses: list[float] = []
-        priors: list[float] = []
-        sums: list[Tensor | None] = [None] * len(self.parameters)
+        passes, updates = self.settings.accumulation, self.updates
         with torch.inference_mode(False), torch.enable_grad():
-            for index in range(passes):
-                with self.precision():
-                    loss, prior = self.losses(index)
-                total = loss if prior is None else loss + self.settings.prior_weight * prior
-                losses.append(loss.item())
-                priors += [] if prior is None else [prior.item()]
-                self._check(losses[-1] + sum(priors))
-                grads = torch.autograd.grad(total / passes, self.parameters, allow_unused=True)
-                sums = [added(s, g) for s, g in zip(sums, grads, strict=True)]
-            rate = self._update(sums)
+            for attempt in range(MOST_BAD_STEPS):
+                losses, gradients = self._passes(attempt)
+                norms = updates.place(gradients)
+                numbers = read([*losses, *norms])
+                if all(map(math.isfinite, numbers)):
+                    break
+                updates.skip(numbers[:passes], numbers)
+            else:
+                raise updates.diverged(numbers)
+            rate = updates.apply(numbers[len(losses) :])
+        priors = numbers[passes : len(losses)]
         self.state.step += 1
-        self.state.losses.append(sum(losses) / passes)
-        prior_loss = sum(priors) / passes if priors else None
-        seconds = time.perf_counter() - started
-        return StepReport(self.state.step, self.settings.steps, self.state.losses[-1], prior_loss, rate, seconds)
+        self.state.losses.append(sum(numbers[:passes]) / passes)
+        return StepReport(
+            step=self.state.step,
+            steps=self.settings.steps,
+            loss=self.state.losses[-1],
+            prior_loss=sum(priors) / passes if priors else None,
+            learning_rate=rate,
+            seconds=time.perf_counter() - started,
+            skipped=attempt,
+        )
 
-    def precision(self) -> torch.autocast:
-        """bfloat16 for the passes where the settings ask for it."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16)
+    def precision(self) -> AbstractContextManager[object]:
+        """The settings' precision for the passes, where the model does not see to it."""
+        is_narrow = self.casts and self.settings.precision != "fp32"
+        return autocast(self.device, DTYPES[self.settings.precision] if is_narrow else None)
 
-    def losses(self, index: int) -> tuple[Tensor, Tensor | None]:
+    def losses(self, index: int, attempt: int = 0) -> tuple[Tensor, Tensor | None]:
         """(concept's, prior's or None) of the next step's pass of that index; changes nothing."""
-        concept, prior = self._batches(generator_for(self.settings.seed, "step", self.state.step, index))
+        again = ("again", attempt) if attempt else ()
+        concept, prior = self._batches(generator_for(self.settings.seed, "step", self.state.step, index, *again))
         rows = [concept] if prior is None else [concept, prior]
         losses = [
             noise_loss(eps, batch.target, batch.sigma, batch.mask, self.state.prediction)
             for eps, batch in zip(self._predict(rows), rows, strict=True)
         ]
         return losses[0], losses[1] if prior is not None else None
+
+    def _passes(self, attempt: int) -> tuple[list[Tensor], list[Tensor]]:
+        """(losses of all passes, then of all priors; summed gradients, one for each parameter), on their devices."""
+        passes, scale = self.settings.accumulation, self.state.scale.value
+        losses: list[Tensor] = []
+        priors: list[Tensor] = []
+        sums: list[Tensor | None] = [None] * len(self.parameters)
+        for index in range(passes):
+            with self.precision():
+                loss, prior = self.losses(index, attempt)
+            total = (loss if prior is None else loss + self.settings.prior_weight * prior) / passes
+            losses.append(loss.detach())
+            priors += [] if prior is None else [prior.detach()]
+            scaled = total if scale == 1 else total * scale
+            gradients = torch.autograd.grad(scaled, self.parameters, allow_unused=True)
+            sums = [added(s, g) for s, g in zip(sums, gradients, strict=True)]
+        pairs = zip(sums, self.parameters, strict=True)
+        return losses + priors, [torch.zeros_like(p) if g is None else g for g, p in pairs]
 
     def _predict(self, batches: list[Batch]) -> list[Tensor]:
         """Predicted noise of each batch; one pass of the model where the shapes allow."""
@@ -156,7 +196,7 @@ class _Work:
     def _batches(self, generator: torch.Generator) -> tuple[Batch, Batch | None]:
         draw = draw_rows(self.data, self.texts.choices, self.settings, generator)
         x, sigma, noise = self._noisy(self.data.latents, draw)
-        mask = None if self.data.masks is None else self.data.masks[draw.images, draw.flips].to(self.device)
+        mask = None if self.data.masks is None else self._mask(self.data.masks, draw)
         concept = Batch(x, sigma, self.texts.concept(draw), noise, mask)
         if self.settings.prior == "none":
             return concept, None
@@ -173,33 +213,15 @@ class _Work:
             target = noise_of(x, self.model.denoise(x, sigma, text), sigma)
         return Batch(x, sigma, text, target)
 
+    def _mask(self, masks: Tensor, draw: Draw) -> Tensor:
+        chosen = zip(draw.images.tolist(), draw.flips.tolist(), strict=True)
+        return sent(torch.stack([masks[image, flip] for image, flip in chosen]), self.device)  # [rows 1 h w]
+
     def _noisy(self, latents: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
-        clean = latents[draw.images, draw.flips].float().to(self.device)  # [rows c h w]
-        sigma, noise = self.sigmas[draw.timesteps], draw.noise.to(self.device)
-        return clean + sigma[:, None, None, None] * noise, sigma, noise
-
-    def _update(self, gradients: list[Tensor | None]) -> float:
-        """The optimiser's step; returns its learning rate."""
-        optimiser = self.state.optimiser
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = torch.zeros_like(parameter) if gradient is None else gradient
-        longest = self.settings.clip_norm or math.inf
-        self._check(torch.nn.utils.clip_grad_norm_(self.parameters, longest).item())
-        rate = rate_at(self.state.step, self.settings)
-        for group in optimiser.param_groups:
-            group["lr"] = rate * group["factor"]
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        return rate
-
-    def _check(self, number: float) -> None:
-        if not math.isfinite(number):
-            self.state.optimiser.zero_grad(set_to_none=True)
-            raise TrainingDiverged(
-                f"the loss became {number} in step {self.state.step + 1}",
-                "a finite number was expected",
-                "lower the learning rate; the concept as it was before this step can still be saved",
-            )
+        chosen = zip(draw.images.tolist(), draw.flips.tolist(), strict=True)
+        clean = sent(torch.stack([latents[image, flip] for image, flip in chosen]).float(), self.device)
+        sigma, noise = sent(self.sigmas[draw.timesteps], self.device), sent(draw.noise, self.device)
+        return clean + sigma[:, None, None, None] * noise, sigma, noise  # [rows c h w]
 
 
 def added(total: Tensor | None, gradient: Tensor | None) -> Tensor | None:

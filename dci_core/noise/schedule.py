@@ -53,8 +53,15 @@ class Schedule:
 
     def timestep(self, sigma: Tensor) -> Tensor:
         """The whole timestep whose noise is nearest in log sigma, int64, as the host chooses it."""
-        table = self.log_sigmas.to(sigma)
+        table = _on(self, sigma.device, sigma.dtype)
         return (sigma.log()[..., None] - table).abs().argmin(dim=-1)
+
+
+@lru_cache(maxsize=16)
+def _on(schedule: Schedule, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The table where it is used, copied once: a copy to an accelerator at every step would stall it."""
+    with torch.inference_mode(False):
+        return schedule.log_sigmas.to(device, dtype)
 
 
 @lru_cache(maxsize=1)

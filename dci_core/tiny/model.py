@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..attention.cross import AttentionRule
 from ..attention.layers import LayerId
+from ..devices import moved, sent
 from ..errors import BadModel
 from ..model import Text
 from ..noise.schedule import sd_schedule
@@ -68,7 +69,7 @@ class TinyTokens:
         table = self.text.embeddings.token_embedding.weight
         if self.learnt:
             table = torch.cat((table, *(v.to(table) for v in self.learnt.values())))
-        return table[ids]
+        return table[sent(ids, table.device)]
 
     def frame(self, ids: Sequence[int]) -> Tensor:
         """[77] ids with begin mark, end mark, and end marks as padding."""
@@ -112,13 +113,13 @@ class TinyModel:
 
     def encode(self, embeds: Mapping[str, Tensor], ends: Mapping[str, Tensor]) -> Text:
         """Hidden states of framed token rows; pooled is the end mark's."""
-        hidden, end = self.text(embeds["clip_l"]), ends["clip_l"]
-        return Text(hidden, hidden[torch.arange(len(hidden), device=hidden.device), end])
+        hidden = self.text(embeds["clip_l"])
+        return Text(hidden, torch.stack([row[end] for row, end in zip(hidden, ends["clip_l"].tolist(), strict=True)]))
 
     def denoise(self, x: Tensor, sigma: Tensor, text: Text, rule: AttentionRule | None = None) -> Tensor:
         """x0 from x = x0 + sigma * noise; the timestep is the training step nearest in log sigma, as in the host."""
         scale = sigma.to(x.dtype)[:, None, None, None]
-        noise = self.unet(x / (1 + scale**2).sqrt(), sd_schedule().timestep(sigma), text.hidden, rule)
+        noise = self.unet(x / (1 + scale**2).sqrt(), sd_schedule().timestep(sigma), moved(text.hidden, x.device), rule)
         return x - scale * noise
 
     def with_deltas(self, weights: Mapping[str, Tensor]) -> TinyModel:

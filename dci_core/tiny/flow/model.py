@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...attention.joint import PLACES, BlockId, JointRule
+from ...devices import sent
 from ...errors import BadModel, BadSettings
 from ...flux.blocks import Hook
 from ...flux.layers import FluxParams
@@ -62,9 +63,10 @@ class FlowModel:
         """Hidden states [b SLOTS c] and the end marks' states [b c]; raises PromptTooLong."""
         begin, end = marks()
         ids = torch.stack([frame(load_tokenizer().encode(prompt).ids, begin, end, SLOTS) for prompt in prompts])
-        ids = ids.to(self.text.embeddings.token_embedding.weight.device)
-        hidden = self.text(self.text.embeddings.token_embedding(ids))
-        return Text(hidden, hidden[torch.arange(len(ids)), (ids == end).int().argmax(dim=1)])
+        ends = (ids == end).int().argmax(dim=1).tolist()
+        table = self.text.embeddings.token_embedding
+        hidden = self.text(table(sent(ids, table.weight.device)))
+        return Text(hidden, torch.stack([row[end] for row, end in zip(hidden, ends, strict=True)]))
 
     def velocity(
         self,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...attention.joint import JointRule
+from ...devices import sent
 from ...errors import BadSettings
 from ...noise.schedule import shifted
 from ..codec import LATENT_CHANNELS
@@ -83,8 +84,9 @@ def sample_flow(
     times, num = flow_times(settings), len(seeds)
     if num and len(prompts) not in (1, num):
         raise BadSettings(f"{len(prompts)} prompts for {num} seeds", "one, or one for each, is expected", "match them")
-    x, is_guided = seeded_noise(seeds) if start is None else start, settings.cfg != 1
+    noise, is_guided = seeded_noise(seeds) if start is None else start, settings.cfg != 1
     text = model.encode([*(list(prompts) * num)[:num], *([negative] * num if is_guided else [])])
+    x = sent(noise, text.hidden.device)
     reads = torch.cat((torch.ones(num), torch.zeros(num)))[: len(text.hidden)]
     for i, (t, following) in enumerate(zip(times[:-1], times[1:], strict=True)):
         rows = torch.cat((x, x)) if is_guided else x

@@ -32,6 +32,7 @@ class Lesson:
     size_px                   side that pictures are resized to; 0: the family's own
     keep_rank                 factors kept of each change in the file; None: full rank
     preview_every             steps between two preview pictures; 0: none
+    precision                 asked for: auto, bf16, fp16, fp32; the settings hold what was chosen
     """
 
     noun: str
@@ -45,6 +46,7 @@ class Lesson:
     size_px: int = 0
     keep_rank: int | None = 16
     preview_every: int = 20
+    precision: str = "fp32"
 
     def key(self, base: str) -> str:
         """A hash of everything that the trained concept depends on."""

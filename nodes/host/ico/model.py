@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ....dci_core.attention.cross import AttentionRule
 from ....dci_core.attention.layers import LayerId
+from ....dci_core.devices import moved, sent
 from ....dci_core.errors import PromptTooLong
 from ....dci_core.families.unet import Family
 from ....dci_core.model import Text
@@ -47,7 +48,7 @@ class HostTokens:
     def embed(self, ids: Tensor) -> Tensor:
         """Rows of the token table, [...] -> [... c]."""
         table = self.network.transformer.get_input_embeddings()
-        return table(ids.to(device_of(self.network)), out_dtype=torch.float32)
+        return table(sent(ids, device_of(self.network)), out_dtype=torch.float32)
 
     def frame(self, ids: Sequence[int]) -> Tensor:
         """[length] ids with marks and padding as the host sets them; raises PromptTooLong."""
@@ -107,7 +108,7 @@ class HostModel:
     def encode_with(self, name: str, embeds: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
         """(hidden [rows t c], pooled [rows p]) of one encoder, at the layer that the CLIP is set to."""
         network = getattr(self.clip.cond_stage_model, name)
-        embeds = embeds.to(device_of(network), torch.float32)
+        embeds = moved(embeds, device_of(network)).float()
         last, inner, projected, *raw = network.transformer(
             None,
             None,
@@ -130,7 +131,7 @@ class HostModel:
         )
         extra = {} if vector is None else {"y": vector}
         return self.model.model.apply_model(
-            x, sigma, c_crossattn=text.hidden.to(x.device), transformer_options=options, **extra
+            x, sigma, c_crossattn=moved(text.hidden, x.device), transformer_options=options, **extra
         )
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from ..families.unet import family_of
 from .lessons import Lesson, check_lesson, encode_lesson
 from .model import HostModel
 from .previews import Preview
+from .residence import chosen_precision, computing_in, load_whole, whole
 from .thaw import open_to_gradients
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     An interrupted training is kept too, and goes on from where it was when it is asked for again. Raises PackError.
     """
     family = family_of(model)
+    precision = chosen_precision(model, lesson.precision)
+    lesson = replace(lesson, settings=replace(lesson.settings, precision=precision))
     check_lesson(model, clip, lesson, family)
     base = base_hash(model, family)
     place = kept_path(lesson, base + patches_hash(model))
@@ -50,6 +54,7 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     folders.prepared(place)
     with torch.inference_mode(False), torch.no_grad():
         data = encode_lesson(model, vae, lesson, family)  # before the others are loaded: the VAE may push them out
+    model, clip = whole(computing_in(model, precision), clip)
     with loaded(model, clip):
         host = HostModel(model, clip, family)
         state = run_training(host, data, lesson, place.with_suffix(".training"))
@@ -71,7 +76,7 @@ def run_training(host: HostModel, data: TrainingData, lesson: Lesson, resume: Pa
     reports: list[StepReport] = []
     try:
         with open_to_gradients(*networks, recomputes=recomputes):
-            for report in train_steps(host, data, state, sigmas=host.sigmas()):
+            for report in train_steps(host, data, state, sigmas=host.sigmas(), casts=False):
                 reports.append(report)
                 after_step(reports, state, watcher, resume)
     except BaseException:
@@ -98,7 +103,8 @@ def after_step(reports: list[StepReport], state: TrainState, watcher: Preview, r
 
 def resumed(host: HostModel, data: TrainingData, lesson: Lesson, resume: Path) -> TrainState:
     """The interrupted training where there is one, else a new one."""
-    parts = {"noun": lesson.noun, "widths": host.kv_shapes(), "rare_tokens": rare_tokens(host)}
+    parts: dict[str, Any] = {"noun": lesson.noun, "widths": host.kv_shapes(), "rare_tokens": rare_tokens(host)}
+    parts["device"] = host.model.load_device  # what is learned in the U-Net is there, wherever the CLIP is
     if resume.is_file():
         try:
             return load_state(resume, host, data, lesson.settings, **parts)
@@ -120,8 +126,9 @@ def announce(data: TrainingData, lesson: Lesson, state: TrainState, folder: Path
     check_room(folder, needs.resume + needs.concept)
     left, rows = state.settings.steps - state.step, state.settings.batch * (1 if state.settings.prior == "none" else 2)
     log.info(
-        "training %s %s on %d pictures: %d steps of %d rows", lesson.trigger, lesson.noun, len(data.latents), left, rows
-    )
+        "training %s %s on %d pictures: %d steps of %d rows in %s on %s",
+        lesson.trigger, lesson.noun, len(data.latents), left, rows, state.settings.precision, state.learned.deltas.device,
+    )  # fmt: skip
     log.info(
         "on top of the model it takes %.0f MB of memory; at most %.0f MB in models/%s, %.1f MB in the end",
         needs.memory / 1e6, (needs.resume + needs.concept) / 1e6, folders.FOLDER, needs.concept / 1e6,
@@ -136,7 +143,7 @@ def is_short_of_memory(host: HostModel, data: TrainingData, state: TrainState) -
     from comfy.model_management import get_free_memory
 
     networks = host.model.model.diffusion_model, host.clip.cond_stage_model
-    kept = backward_bytes(host, data, state, networks, sigmas=host.sigmas()) + needs_of(state).memory
+    kept = backward_bytes(host, data, state, networks, sigmas=host.sigmas(), casts=False) + needs_of(state).memory
     free = get_free_memory(state.learned.deltas.device)
     is_short = kept > FREE_SHARE * free
     log.info(
@@ -148,10 +155,8 @@ def is_short_of_memory(host: HostModel, data: TrainingData, state: TrainState) -
 
 @contextmanager
 def loaded(model: Any, clip: Any) -> Iterator[None]:
-    """MODEL and CLIP on their devices, the CLIP at its layer; its own settings again afterwards."""
-    from comfy.model_management import load_models_gpu
-
-    load_models_gpu([model, clip.patcher])
+    """MODEL and CLIP whole on their devices, the CLIP at its layer; its own settings again afterwards."""
+    load_whole(model, clip)
     text = clip.cond_stage_model
     text.reset_clip_options()
     if clip.layer_idx is not None:

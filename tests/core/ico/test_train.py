@@ -297,7 +297,7 @@ def test_settings_that_cannot_work_are_refused_before_any_work(bad: Mapping[str,
 
 
 def test_bf16_passes_move_fp32_parameters_nearly_as_fp32_ones_do() -> None:
-    wide, narrow = begin(), begin(replace(QUICK, bf16=True))
+    wide, narrow = begin(), begin(replace(QUICK, precision="bf16"))
     start = copy_of(wide)
     losses = [[report.loss for report in run(state)] for state in (wide, narrow)]
     assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.05)
