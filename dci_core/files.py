@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from .errors import BadConcept, NotSaved
 
 HEADER_LENGTH_BYTES = 8  # safetensors: the header's length, little endian
+KINDS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -31,10 +33,21 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def stream_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """As `write_tensors`, for files of gigabytes: no second copy of them is held in memory. Raises NotSaved."""
-    plain = {name: x.contiguous() for name, x in tensors.items()}
-    with replacing(path, sum(x.numel() * x.element_size() for x in tensors.values())) as spare:
-        safetensors.torch.save_file(plain, spare, dict(metadata))
+    """As `write_tensors`, for files of gigabytes: one tensor at a time is held in memory. Raises NotSaved."""
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps every start aligned
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in order:
+        x = tensors[name]
+        start, end = end, end + x.numel() * x.element_size()
+        header[name] = {"dtype": KINDS[x.dtype], "shape": list(x.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % HEADER_LENGTH_BYTES)
+    with replacing(path, end) as spare, open(spare, "wb") as file:
+        file.write(len(text).to_bytes(HEADER_LENGTH_BYTES, "little") + text)
+        for name in order:
+            plain = tensors[name].detach().to("cpu").contiguous()
+            file.write(plain.reshape(-1).view(torch.uint8).numpy().data)
 
 
 @contextlib.contextmanager

@@ -179,7 +179,7 @@ def kept_layers(shares: Mapping[LayerId, float]) -> list[LayerId]:
 def weight_maps(sigma: float, seen: Sequence[SeenWeights]) -> list[WeightMap]:
     """A step's maps from the layers' weights, [b heads n] -> [b h w]; one copy for all of them."""
     planes = [weights.mean(dim=1).detach().float() for _, weights, _ in seen]  # [b n]
-    there = torch.cat([plane.flatten() for plane in planes]).cpu().split([plane.numel() for plane in planes])
+    there = torch.split(torch.cat([plane.flatten() for plane in planes]).cpu(), [plane.numel() for plane in planes])
     return [
         WeightMap(layer, sigma, rearrange(flat, "(b h w) -> b h w", h=grid[0], w=grid[1]))
         for flat, (layer, _, grid) in zip(there, seen, strict=True)

@@ -21,6 +21,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "schedule": ("constant", "cosine"),
     "precision": tuple(DTYPES),
 }
+MOST_RATE = 1e3  # one step of AdamW moves every number by the rate; far beyond, its square leaves fp32
 PRIVATE = ("templates", "prefix", "suffix")  # words of captions: in the resume file only, never in a concept
 
 
@@ -137,7 +138,18 @@ def check_settings(settings: IcoSettings) -> None:
     for name in ("prefix", "suffix"):
         if isinstance(getattr(settings, name), int):
             _at_least(settings, name, 0)
+    _check_rates(settings)
     _check_ranges(settings)
+
+
+def _check_rates(settings: IcoSettings) -> None:
+    fastest = settings.rate * max(1.0, settings.context_factor)
+    if not fastest <= MOST_RATE:
+        raise BadSettings(
+            f"the learning rate comes to {fastest:g} (learning rate {settings.learning_rate:g}, batch, context factor)",
+            f"at most {MOST_RATE:g} is expected",
+            "use 0.00001 for SD, 0.00025 for the tiny world",
+        )
 
 
 def _check_ranges(settings: IcoSettings) -> None:

@@ -37,7 +37,7 @@ class TrainState:
 
     losses   the loss of every finished step (the concept's part)
     scale    of the loss, for fp16
-    skipped  draws so far that gave no finite number and were left out
+    skipped  passes so far that gave no finite number and were thrown away
     """
 
     settings: IcoSettings

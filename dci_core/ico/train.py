@@ -16,7 +16,7 @@ from ..devices import autocast, sent
 from ..errors import BadSettings
 from ..model import Model, Text
 from ..noise.losses import noise_loss, noise_of
-from ..noise.schedule import sd_schedule
+from ..noise.schedule import TRAINING_STEPS, sd_schedule
 from ..text.captions import join_text
 from .backward_memory import KeptBytes
 from .data import TrainingData
@@ -24,7 +24,7 @@ from .draws import Draw, draw_class_rows, draw_rows
 from .precision import DTYPES
 from .state import TrainState, generator_for
 from .texts import TrainingTexts
-from .update import MOST_BAD_STEPS, Updates, read
+from .update import MOST_BAD_DRAWS, Updates, read
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class StepReport:
     prior_loss     of the prior's rows, not yet weighted, or None without a prior
     learning_rate  of key/value weights and modifier tokens
     seconds        that the step took
-    skipped        draws before it that gave no finite number
+    skipped        passes before it that gave no finite number
     """
 
     step: int
@@ -69,7 +69,7 @@ def train_steps(
 ) -> Iterator[StepReport]:
     """Trains `state` step by step up to `state.settings.steps`; between two reports everything may be saved or dropped.
 
-    sigmas  [1000], noise level of each training timestep; None: Stable Diffusion's
+    sigmas  [n], noise level of each training timestep (1000 as a rule); None: Stable Diffusion's
     casts   whether the settings' precision is put around the model; False where the model itself computes in it
     A draw without finite numbers is left out for another; after ten in a row TrainingDiverged is raised, with the
     state as it was after the last good step. The model is never changed: the deltas act through an attention rule,
@@ -126,17 +126,17 @@ class _Work:
     def step(self) -> StepReport:
         """One update of the weights; raises TrainingDiverged."""
         started = time.perf_counter()
-        passes, updates = self.settings.accumulation, self.updates
+        passes, updates, draws, skipped = self.settings.accumulation, self.updates, 0, self.state.skipped
         with torch.inference_mode(False), torch.enable_grad():
-            for attempt in range(MOST_BAD_STEPS):
-                losses, gradients = self._passes(attempt)
+            while True:
+                losses, gradients = self._passes(draws)
                 norms = updates.place(gradients)
                 numbers = read([*losses, *norms])
                 if all(map(math.isfinite, numbers)):
                     break
-                updates.skip(numbers[:passes], numbers)
-            else:
-                raise updates.diverged(numbers)
+                draws += updates.skip(numbers[:passes], numbers)
+                if draws == MOST_BAD_DRAWS:
+                    raise updates.diverged(numbers)
             rate = updates.apply(numbers[len(losses) :])
         priors = numbers[passes : len(losses)]
         self.state.step += 1
@@ -148,7 +148,7 @@ class _Work:
             prior_loss=sum(priors) / passes if priors else None,
             learning_rate=rate,
             seconds=time.perf_counter() - started,
-            skipped=attempt,
+            skipped=self.state.skipped - skipped,
         )
 
     def precision(self) -> AbstractContextManager[object]:
@@ -213,6 +213,10 @@ class _Work:
             target = noise_of(x, self.model.denoise(x, sigma, text), sigma)
         return Batch(x, sigma, text, target)
 
+    def _places(self, draw: Draw) -> Tensor:
+        """Where the drawn timesteps stand in the noise levels of a model with another number of them."""
+        return draw.timesteps * len(self.sigmas) // TRAINING_STEPS
+
     def _mask(self, masks: Tensor, draw: Draw) -> Tensor:
         chosen = zip(draw.images.tolist(), draw.flips.tolist(), strict=True)
         return sent(torch.stack([masks[image, flip] for image, flip in chosen]), self.device)  # [rows 1 h w]
@@ -220,7 +224,7 @@ class _Work:
     def _noisy(self, latents: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
         chosen = zip(draw.images.tolist(), draw.flips.tolist(), strict=True)
         clean = sent(torch.stack([latents[image, flip] for image, flip in chosen]).float(), self.device)
-        sigma, noise = sent(self.sigmas[draw.timesteps], self.device), sent(draw.noise, self.device)
+        sigma, noise = sent(self.sigmas[self._places(draw)], self.device), sent(draw.noise, self.device)
         return clean + sigma[:, None, None, None] * noise, sigma, noise  # [rows c h w]
 
 

@@ -14,7 +14,7 @@ from .settings import rate_at
 from .state import TrainState
 
 log = logging.getLogger(__name__)
-MOST_BAD_STEPS = 10  # in a row
+MOST_BAD_DRAWS = 10  # in a row
 
 
 class Updates:
@@ -42,7 +42,8 @@ class Updates:
         """The optimiser's step, from gradients of these lengths; returns its learning rate."""
         optimiser, longest, norm = self.state.optimiser, self.settings.clip_norm, math.hypot(*norms)
         if len(norms) > 1 and longest is not None and norm > longest:
-            torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], longest / norm)
+            for parameter in self.parameters:
+                parameter.grad = None if parameter.grad is None else parameter.grad.mul_(longest / norm)
         rate = rate_at(self.state.step, self.settings)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["factor"]
@@ -52,21 +53,26 @@ class Updates:
             self.state.scale.after_good_step()
         return rate
 
-    def skip(self, losses: Sequence[float], numbers: Sequence[float]) -> None:
-        """Leaves this draw out and says so; where only gradients are no numbers, the loss's scale may be too large."""
+    def skip(self, losses: Sequence[float], numbers: Sequence[float]) -> bool:
+        """Throws the passes away and says so; whether another draw is needed.
+
+        Where the losses are finite and the gradients are not, fp16 overflowed: then half the loss's scale will do.
+        """
         self.state.optimiser.zero_grad(set_to_none=True)
         self.state.skipped += 1
-        scale, is_overflow = self.state.scale.value, all(map(math.isfinite, losses))
-        why = f"its loss or gradient is {bad_one(numbers)}"
+        scale, step = self.state.scale.value, self.state.step + 1
         if self.settings.precision == "fp16":
             self.state.scale.after_bad_step()
-            why = f"fp16 overflowed at a loss scale of {scale:g}" if is_overflow else why
-        log.warning("step %d is tried again with another draw: %s", self.state.step + 1, why)
+        if scale > 1 and all(map(math.isfinite, losses)):
+            log.info("step %d is tried again: fp16 overflowed at a loss scale of %g", step, scale)
+            return False
+        log.warning("step %d is tried again with another draw: its loss or gradient is %s", step, bad_one(numbers))
+        return True
 
     def diverged(self, numbers: Sequence[float]) -> TrainingDiverged:
         """What is raised after too many bad steps in a row."""
         return TrainingDiverged(
-            f"the loss or its gradient was {bad_one(numbers)} in {MOST_BAD_STEPS} draws in a row "
+            f"the loss or its gradient was {bad_one(numbers)} in {MOST_BAD_DRAWS} draws in a row "
             f"of step {self.state.step + 1}",
             "a finite number was expected",
             "lower the learning rate; the concept as it was before this step can still be saved",

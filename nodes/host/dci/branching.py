@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from ..attention.cross import with_rule
 from ..model_call import ModelCall
 from .conds import TAG, doubled_mask, paired_conds
 from .controls import branch_controls
+from .levels import remembered, sigma_of
 from .noise import freshness, start_noise, with_branch_noise
 from .plan import KEY, DbimRecord, DciPatch
 from .replaying import call_in_halves, can_replay
@@ -111,13 +113,14 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
 
 def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
     """Wrapper of the host's model call: runs the rows that are needed, with the rule where both branches run."""
+    threshold = remembered(partial(threshold_of, patch))
 
     def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
         tags, call = ModelCall.of(*args, **kwargs).split_mark(TAG)
         if tags is None:
             return call.run(executor)
-        sigma = float(call.t.max())
-        acts = is_open(sigma, threshold_of(patch, executor.class_obj.model_sampling))
+        sigma = sigma_of(call.t)
+        acts = is_open(sigma, threshold(executor.class_obj.model_sampling))
         rows = [(int(branch), int(kind)) for branch, kind in tags.tolist()]
         plan = patch.rows(rows, len(call.options.get("cond_or_uncond") or [0]), acts)
         dbim = replace(patch.dbim, region=region_of(patch.dbim.region, len(plan.branches.concept)))

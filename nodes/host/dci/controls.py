@@ -11,6 +11,7 @@ from torch import Tensor
 from ....dci_core.dci.row_plan import AUXILIARY, CONCEPT, RowPlan
 from ....dci_core.indices import indices_on
 from .conds import TAG, doubled
+from .levels import sigma_of
 from .rows import chosen_rows
 
 OPTIONS = "transformer_options"
@@ -67,7 +68,7 @@ def for_rows(
         tags = [(int(branch), int(kind)) for branch, kind in cond[TAG].tolist()] if TAG in cond else []
         if len(tags) != x_noisy.shape[0]:
             return get_control(x_noisy, t, cond, batched_number, *args, **kwargs)
-        plan = plan_at(tags, batched_number, float(t.max()))
+        plan = plan_at(tags, batched_number, sigma_of(t))
         rows = tuple(row for row in plan.runs if tags[row][0] in reach)
         if not rows:
             return None

@@ -14,7 +14,7 @@ import torch
 
 from ....dci_core.concept.file import load_concept, save_concept
 from ....dci_core.concept.learned import Concept
-from ....dci_core.errors import PackError
+from ....dci_core.errors import PackError, TrainingDiverged
 from ....dci_core.ico.checkpoint import load_state, save_state
 from ....dci_core.ico.data import TrainingData
 from ....dci_core.ico.estimate import check_room, needs_of, seconds_left
@@ -59,6 +59,8 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
         host = HostModel(model, clip, family)
         state = run_training(host, data, lesson, place.with_suffix(".training"))
         concept = make_concept(state, trigger=lesson.trigger, rank=lesson.keep_rank, base_hash=base)
+    if state.step < state.settings.steps:
+        return concept, state.losses  # not kept as finished: the next run tries the step again, with other draws
     save_concept(concept, place)
     place.with_suffix(".losses.json").write_text(json.dumps(state.losses), encoding="utf-8")
     place.with_suffix(".training").unlink(missing_ok=True)
@@ -66,7 +68,7 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
 
 
 def run_training(host: HostModel, data: TrainingData, lesson: Lesson, resume: Path) -> TrainState:
-    """The state after the last step; whatever stops it, the resume file holds what was reached."""
+    """The state after the last step, or after the last good one; the resume file holds what was reached."""
     networks = host.model.model.diffusion_model, host.clip.cond_stage_model
     with open_to_gradients(*networks):
         state = resumed(host, data, lesson, resume)
@@ -79,6 +81,11 @@ def run_training(host: HostModel, data: TrainingData, lesson: Lesson, resume: Pa
             for report in train_steps(host, data, state, sigmas=host.sigmas(), casts=False):
                 reports.append(report)
                 after_step(reports, state, watcher, resume)
+    except TrainingDiverged as error:
+        if not state.step:
+            raise
+        save_state(state, resume)
+        log.warning("training stopped early, the concept is that of step %d: %s", state.step, error)
     except BaseException:
         if state.step:
             save_state(state, resume)
@@ -123,15 +130,16 @@ def rare_tokens(host: HostModel) -> dict[str, list[int]] | None:
 def announce(data: TrainingData, lesson: Lesson, state: TrainState, folder: Path) -> None:
     """Says what is to come, before the first step; raises NotSaved where the disk has no room for it."""
     needs = needs_of(state, lesson.keep_rank)
-    check_room(folder, needs.resume + needs.concept)
+    check_room(folder, 2 * needs.resume + needs.concept)  # a save stands beside the older one for a moment
     left, rows = state.settings.steps - state.step, state.settings.batch * (1 if state.settings.prior == "none" else 2)
     log.info(
         "training %s %s on %d pictures: %d steps of %d rows in %s on %s",
-        lesson.trigger, lesson.noun, len(data.latents), left, rows, state.settings.precision, state.learned.deltas.device,
+        lesson.trigger, lesson.noun, len(data.latents), left, rows, state.settings.precision,
+        state.learned.deltas.device,
     )  # fmt: skip
     log.info(
         "on top of the model it takes %.0f MB of memory; at most %.0f MB in models/%s, %.1f MB in the end",
-        needs.memory / 1e6, (needs.resume + needs.concept) / 1e6, folders.FOLDER, needs.concept / 1e6,
+        needs.memory / 1e6, (2 * needs.resume + needs.concept) / 1e6, folders.FOLDER, needs.concept / 1e6,
     )  # fmt: skip
 
 

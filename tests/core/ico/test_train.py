@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dci_core.attention.cross import AttentionRule
-from dci_core.errors import BadConcept, BadSettings, PromptTooLong, SpanNotFound, TrainingDiverged
+from dci_core.errors import BadConcept, BadSettings, PromptTooLong, SpanNotFound
 from dci_core.ico.checkpoint import load_state, save_state
 from dci_core.ico.data import TrainingData
 from dci_core.ico.settings import IcoSettings, rate_at
@@ -249,18 +249,6 @@ def test_captions_replace_the_bare_concept() -> None:
         begin(data=replace(plain, captions=("a {concept}", None)))
 
 
-def test_a_loss_that_is_no_number_stops_with_the_last_good_state() -> None:
-    state = begin(replace(QUICK, learning_rate=1e-3))
-    run(state, count=2)
-    good = copy_of(state)
-    broken = replace(MODEL, weights={**MODEL.weights, "out": MODEL.weights["out"] * math.nan})
-    with pytest.raises(TrainingDiverged, match="step 3"):
-        list(train_steps(broken, toy_data(), state))
-    assert state.step == 2 and all(torch.equal(good[n], x) for n, x in parameters_by_name(state).items())
-    run(state)
-    assert state.step == 6
-
-
 def test_training_works_inside_inference_mode() -> None:
     with torch.inference_mode():
         inside = begin()
@@ -278,6 +266,8 @@ def test_training_works_inside_inference_mode() -> None:
         {"learning_rate": 0.0},
         {"learning_rate": math.nan},
         {"learning_rate": -1e-5},
+        {"learning_rate": 1e30},
+        {"precision": "fp8"},
         {"context_factor": math.inf},
         {"rank": 0},
         {"clip_norm": 0.0},
@@ -294,16 +284,6 @@ def test_training_works_inside_inference_mode() -> None:
 def test_settings_that_cannot_work_are_refused_before_any_work(bad: Mapping[str, object]) -> None:
     with pytest.raises(BadSettings):
         begin(replace(QUICK, **bad))
-
-
-def test_bf16_passes_move_fp32_parameters_nearly_as_fp32_ones_do() -> None:
-    wide, narrow = begin(), begin(replace(QUICK, precision="bf16"))
-    start = copy_of(wide)
-    losses = [[report.loss for report in run(state)] for state in (wide, narrow)]
-    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.05)
-    assert all(p.dtype == torch.float32 for p in parameters_by_name(narrow).values())
-    moved = [torch.cat([(now - start[n]).flatten() for n, now in copy_of(s).items()]) for s in (wide, narrow)]
-    assert torch.cosine_similarity(*moved, dim=0) > 0.9
 
 
 def test_the_optimiser_holds_the_learned_parameters_and_nothing_else() -> None:
