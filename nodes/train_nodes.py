@@ -8,6 +8,8 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..dci_core.ico.precision import AUTO
+from ..dci_core.ico.rank import CHOICES as RANKS
 from ..dci_core.ico.settings import CHOICES, IcoSettings
 from . import sockets
 from .fields import schema, text, widget
@@ -132,6 +134,26 @@ def more_inputs() -> list[Any]:
         io.String.Input(
             "class_captions", optional=True, force_input=True, tooltip="One for each class picture, as a list."
         ),
+        widget(
+            io.Combo,
+            "precision",
+            options=[AUTO, "bf16", "fp16", "fp32"],
+            default=AUTO,
+            optional=True,
+            advanced=True,
+            tooltip="What the model computes in while it learns; auto: bf16 where the GPU has it, else fp16, fp32 on a "
+            "CPU. What is learned is always fp32.",
+        ),
+        widget(
+            io.Combo,
+            "rank",
+            options=list(RANKS),
+            default=AUTO,
+            optional=True,
+            advanced=True,
+            tooltip="Numbers that are learned; auto: all of them on SD 1.x and 2.x, 32 factors on SDXL, where all take "
+            "5.5 GB. A lower rank needs less memory; its learning rate is raised so that it learns as fast.",
+        ),
     ]
 
 
@@ -156,6 +178,8 @@ def lesson_from(values: dict[str, Any]) -> Lesson:
         size_px=one["size_px"],
         keep_rank=one["kept_rank"] or None,
         preview_every=one["preview_every"],
+        precision=one.get("precision", AUTO),
+        rank=one.get("rank", AUTO),
     )
 
 

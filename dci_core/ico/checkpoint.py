@@ -95,6 +95,7 @@ def read_about(path: Path, metadata: Mapping[str, str], kind: tuple[str, int], f
 def _check_same(about: Mapping[str, Any], state: TrainState) -> None:
     before, now = dict(about["settings"]), json.loads(json.dumps(dataclasses.asdict(state.settings)))
     before.setdefault("precision", now["precision"])  # older files computed as the model was loaded
+    before.setdefault("rank_rate", 1.0)
     if now["schedule"] == before.get("schedule") == "constant":
         before["steps"] = now["steps"]  # a constant schedule may simply go on
     pairs = {name: (before.get(name), value) for name, value in now.items()}

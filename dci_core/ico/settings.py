@@ -39,6 +39,7 @@ class IcoSettings:
     schedule           "constant" or "cosine" (down to zero), after warmup_steps of linear rise
     clip_norm          longest allowed gradient, or None
     rank               factors of each key/value change, or None for full rank
+    rank_rate          factors train this many times faster than a full change would
     modifier_tokens    learned tokens before the noun
     contexts           False: fixed templates instead (Custom Diffusion's training)
     prefix, suffix     words the contexts start from, or a number of random vectors
@@ -73,6 +74,7 @@ class IcoSettings:
     timestep_range: tuple[int, int] = (0, TRAINING_STEPS - 1)
     seed: int = 23
     precision: Precision = "fp32"
+    rank_rate: float = 1.0
 
     @property
     def rate(self) -> float:
@@ -127,7 +129,7 @@ def check_settings(settings: IcoSettings) -> None:
         _at_least(settings, name, 1)
     for name in ("warmup_steps", "weight_decay", "prior_weight"):
         _at_least(settings, name, 0)
-    for name in ("learning_rate", "context_factor"):
+    for name in ("learning_rate", "context_factor", "rank_rate"):
         _above_zero(settings, name)
     for name in ("rank", "clip_norm"):
         if getattr(settings, name) is not None:
@@ -143,7 +145,7 @@ def check_settings(settings: IcoSettings) -> None:
 
 
 def _check_rates(settings: IcoSettings) -> None:
-    fastest = settings.rate * max(1.0, settings.context_factor)
+    fastest = settings.rate * max(1.0, settings.context_factor, settings.rank_rate)
     if not fastest <= MOST_RATE:
         raise BadSettings(
             f"the learning rate comes to {fastest:g} (learning rate {settings.learning_rate:g}, batch, context factor)",

@@ -94,13 +94,15 @@ def family_widths(name: str) -> Widths:
 
 
 def make_optimiser(learned: Learned, settings: IcoSettings) -> torch.optim.AdamW:
-    """AdamW with two groups: contexts train `context_factor` times faster than all else; one kernel where there is one.
+    """AdamW in groups: contexts train `context_factor` times faster than all else, factors `rank_rate` times.
 
     Nothing but the learned parameters is in it: the model's own weights have no gradient and no moments.
     """
     contexts = [*learned.text.prefix.values(), *learned.text.suffix.values()]
-    others = [*learned.text.tokens.values(), *learned.deltas.parameters()]
-    groups = [{"params": others, "factor": 1.0}]
+    tokens, changes = [*learned.text.tokens.values()], [*learned.deltas.parameters()]
+    groups = [{"params": tokens + changes, "factor": 1.0}]
+    if settings.rank is not None and settings.rank_rate != 1:
+        groups = [{"params": tokens, "factor": 1.0}, {"params": changes, "factor": settings.rank_rate}]
     if contexts:
         groups.append({"params": contexts, "factor": settings.context_factor})
     is_fused = all(p.device.type in FUSED_DEVICES for p in learned.parameters())

@@ -13,6 +13,7 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,8 @@ class Accelerator(TorchDispatchMode):
         if asked != DEVICE and not any(isinstance(x, OnDevice) for x in flat):
             return function(*args, **kwargs)
         name = function.overloadpacket.__name__
+        if name == "_has_compatible_shallow_copy_type":
+            return all(isinstance(x, OnDevice) for x in flat)
         refuse_mixing(function, name, flat)
         what = wait_of(name, args, kwargs, asked)
         if what is not None:
@@ -124,7 +127,11 @@ class Accelerator(TorchDispatchMode):
         out = function(*inner_args, **inner_kwargs)
         if function._schema.is_mutable:
             return _written(function, args, kwargs, out)
-        return out if name in COPIES and asked == CPU else tree_map(_wrapped, out)
+        if name in COPIES and asked == CPU:
+            return out
+        is_plain = _is_view(function) and not any(x.is_inference() for x in flat if isinstance(x, OnDevice))
+        with torch.inference_mode(False) if is_plain else nullcontext():  # a view is of the kind of what it looks at
+            return tree_map(_wrapped, out)
 
 
 class _Makers(TorchFunctionMode):

@@ -32,7 +32,7 @@ class Lesson:
     size_px                   side that pictures are resized to; 0: the family's own
     keep_rank                 factors kept of each change in the file; None: full rank
     preview_every             steps between two preview pictures; 0: none
-    precision                 asked for: auto, bf16, fp16, fp32; the settings hold what was chosen
+    precision, rank           asked for: auto, or a choice; the settings hold what was chosen; rank None: as in them
     """
 
     noun: str
@@ -47,6 +47,7 @@ class Lesson:
     keep_rank: int | None = 16
     preview_every: int = 20
     precision: str = "fp32"
+    rank: str | None = None
 
     def key(self, base: str) -> str:
         """A hash of everything that the trained concept depends on."""

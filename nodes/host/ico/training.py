@@ -15,11 +15,13 @@ import torch
 from ....dci_core.concept.file import load_concept, save_concept
 from ....dci_core.concept.learned import Concept
 from ....dci_core.errors import PackError, TrainingDiverged
+from ....dci_core.families.unet import Family
 from ....dci_core.ico.checkpoint import load_state, save_state
 from ....dci_core.ico.data import TrainingData
 from ....dci_core.ico.estimate import check_room, needs_of, seconds_left
+from ....dci_core.ico.rank import choose_rank, rank_rate
 from ....dci_core.ico.result import make_concept
-from ....dci_core.ico.state import TrainState, begin_training
+from ....dci_core.ico.state import TrainState, begin_training, family_widths
 from ....dci_core.ico.train import StepReport, backward_bytes, train_steps
 from ....dci_core.tiny.world.words import RARE_WORDS
 from .. import folders
@@ -43,8 +45,7 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     An interrupted training is kept too, and goes on from where it was when it is asked for again. Raises PackError.
     """
     family = family_of(model)
-    precision = chosen_precision(model, lesson.precision)
-    lesson = replace(lesson, settings=replace(lesson.settings, precision=precision))
+    lesson = chosen(model, lesson, family)
     check_lesson(model, clip, lesson, family)
     base = base_hash(model, family)
     place = kept_path(lesson, base + patches_hash(model))
@@ -54,7 +55,7 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     folders.prepared(place)
     with torch.inference_mode(False), torch.no_grad():
         data = encode_lesson(model, vae, lesson, family)  # before the others are loaded: the VAE may push them out
-    model, clip = whole(computing_in(model, precision), clip)
+    model, clip = whole(computing_in(model, lesson.settings.precision), clip)
     with loaded(model, clip):
         host = HostModel(model, clip, family)
         state = run_training(host, data, lesson, place.with_suffix(".training"))
@@ -65,6 +66,16 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     place.with_suffix(".losses.json").write_text(json.dumps(state.losses), encoding="utf-8")
     place.with_suffix(".training").unlink(missing_ok=True)
     return load_concept(place), state.losses
+
+
+def chosen(model: Any, lesson: Lesson, family: Family) -> Lesson:
+    """The lesson whose settings hold the precision and the rank that were chosen for this MODEL. Raises BadSettings."""
+    settings = replace(lesson.settings, precision=chosen_precision(model, lesson.precision))
+    if lesson.rank is not None:
+        widths = family_widths(family.name)
+        rank = choose_rank(lesson.rank, widths)
+        settings = replace(settings, rank=rank, rank_rate=rank_rate(rank, widths))
+    return replace(lesson, settings=settings)
 
 
 def run_training(host: HostModel, data: TrainingData, lesson: Lesson, resume: Path) -> TrainState:
