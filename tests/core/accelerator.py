@@ -32,6 +32,7 @@ COPIES = {"_to_copy", "copy_", "copy"}
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}  # takes indices of the CPU too
 TAKES_NUMBERS = {"where", "lerp", "lerp_", "fill_"}  # beside pointwise operations: one number of the CPU
 FREE = {"empty", "empty_like", "empty_strided", "new_empty", "detach", "alias"}  # nothing for the device to do
+WHOLE = {"to", "item"}
 MAKERS = (torch.tensor, torch.as_tensor, torch.asarray)
 OURS = ("/torch/", "/einops/", Path(__file__).name)
 
@@ -108,6 +109,10 @@ class Accelerator(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if function.overloadpacket.__name__ in WHOLE:  # inference mode leaves these whole
+            function, args, kwargs = taken_apart(function, args, kwargs)
+            if function is None:
+                return args[0]
         flat, spec = tree_flatten((args, kwargs))
         asked = None if kwargs.get("device") is None else torch.device(kwargs["device"])
         if asked != DEVICE and not any(isinstance(x, OnDevice) for x in flat):
@@ -146,6 +151,20 @@ class _Makers(TorchFunctionMode):
         elif function is Tensor.new_tensor and isinstance(args[0], OnDevice):
             return torch.tensor(*args[1:], **{"dtype": args[0].dtype, **kwargs}).to(DEVICE)
         return function(*args, **kwargs)
+
+
+def taken_apart(function: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """`to` as the copy and `item` as the read that they are; no function where there is nothing to do."""
+    if function.overloadpacket is torch.ops.aten.item:
+        return torch.ops.aten._local_scalar_dense.default, args, {}
+    given = {argument.name: value for argument, value in zip(function._schema.arguments, args, strict=False)} | kwargs
+    x, other = args[0], given.get("other")
+    dtype = given.get("dtype") or (other.dtype if other is not None else x.dtype)
+    device = torch.device(given.get("device") or (other.device if other is not None else x.device))
+    if (dtype, device) == (x.dtype, x.device) and not given.get("copy"):
+        return None, args, {}
+    how = {"dtype": dtype, "device": device, "non_blocking": bool(given.get("non_blocking"))}
+    return torch.ops.aten._to_copy.default, (x,), how
 
 
 def refuse_mixing(function: Any, name: str, flat: list[Any]) -> None:

@@ -112,7 +112,8 @@ def test_training_is_that_of_the_cpu_and_waits_twice_a_step(case: str, accelerat
     for _ in steps:
         told = accelerator.told()
         waits, launches = accelerator.taken()
-        assert waits <= WAITS_A_TRAINING_STEP + settings.accumulation - 1, told
+        reads_pooled = unet == CPU  # hidden states and pooled vector are copied to it one after the other
+        assert waits <= WAITS_A_TRAINING_STEP + settings.accumulation - 1 + reads_pooled, told
         assert launches > 100
     assert state.losses == pytest.approx(own.losses, rel=1e-3)
     assert difference(state, own) < 2e-3
