@@ -97,6 +97,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_training_is_that_of_the_cpu_and_waits_twice_a_step(case: str, accelerator: Accelerator) -> None:
     text, unet, changes = CASES[case]
@@ -121,6 +122,7 @@ def test_training_is_that_of_the_cpu_and_waits_twice_a_step(case: str, accelerat
     assert {p.device.type for p in state.learned.text.parameters()} == {text.type}
 
 
+@pytest.mark.slow
 def test_the_first_gradients_are_those_of_the_cpu(accelerator: Accelerator) -> None:
     found = []
     for device in (CPU, DEVICE):
@@ -131,6 +133,7 @@ def test_the_first_gradients_are_those_of_the_cpu(accelerator: Accelerator) -> N
     assert float((found[0] - found[1]).norm() / found[0].norm()) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_training_goes_from_one_device_to_the_other_through_its_file(
     accelerator: Accelerator, tmp_path: Path
 ) -> None:
@@ -178,6 +181,7 @@ RUNS: dict[str, tuple[DciSettings | None, SampleSettings, bool]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_is_that_of_the_cpu_and_waits_once_a_step(name: str, accelerator: Accelerator) -> None:
     dci, settings, records = RUNS[name]
@@ -205,6 +209,7 @@ def test_a_run_is_that_of_the_cpu_and_waits_once_a_step(name: str, accelerator: 
     assert all(count <= WAITS_A_SAMPLING_STEP for count, _ in after_first), waits
 
 
+@pytest.mark.slow
 def test_an_image_prompt_runs_there_and_waits_once_a_step(accelerator: Accelerator) -> None:
     picture = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(3))
     waits: list[tuple[int, str]] = []

@@ -12,6 +12,7 @@ import torch
 from check_tiny import worlds
 from check_training import in_new_folder, lesson, same
 from lab import PACK, distance
+from marks import slow
 
 sys.path.append(str(Path(__file__).parents[2] / "core"))
 from accelerator import CPU, DEVICE, Accelerator
@@ -84,6 +85,7 @@ def trained(clip: torch.device, unet: torch.device) -> tuple[Any, list[float], i
     return found[0], found[1], max(counts[1:])
 
 
+@slow
 def test_training_is_that_of_the_cpu_whichever_part_is_on_the_device() -> None:
     own, losses, _ = trained(CPU, CPU)
     for clip, unet in ((CPU, DEVICE), (DEVICE, CPU), (DEVICE, DEVICE)):
