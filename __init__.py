@@ -12,5 +12,7 @@ __all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
 async def comfy_entrypoint() -> Any:
     """The extension that lists our nodes; imported here so that loading the pack costs nothing."""
     from .nodes import Extension
+    from .nodes.host.page.routes import register
 
+    register()
     return Extension()

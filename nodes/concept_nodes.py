@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..dci_core.concept.exports import export_embedding, export_lora
 from ..dci_core.concept.file import load_concept, save_concept
-from . import sockets
+from . import node_ui, sockets
 from .fields import schema, text, widget
 from .host import folders
 from .host.concept.apply import with_concept
@@ -57,7 +57,8 @@ class ICOLoadConcept(io.ComfyNode):
     @classmethod
     def execute(cls, base_model: Any, base_clip: Any, concept_name: str, strength: float) -> io.NodeOutput:
         concept = load_concept(folders.concept_path(concept_name))
-        return io.NodeOutput(*with_concept(base_model, base_clip, concept, strength), concept, concept.phrase)
+        told = node_ui.loaded(concept, concept_name)
+        return io.NodeOutput(*with_concept(base_model, base_clip, concept, strength), concept, concept.phrase, ui=told)
 
 
 class ICOSaveConcept(io.ComfyNode):
@@ -81,7 +82,7 @@ class ICOSaveConcept(io.ComfyNode):
     def execute(cls, concept: Any, filename: str) -> io.NodeOutput:
         path = folders.prepared(folders.new_path(filename))
         save_concept(concept, path)
-        return io.NodeOutput(path.name)
+        return io.NodeOutput(path.name, ui=node_ui.written(folders.shown(path)))
 
 
 class ICOExportConcept(io.ComfyNode):
@@ -117,7 +118,10 @@ class ICOExportConcept(io.ComfyNode):
         lora, embedding = (folders.prepared(folders.new_path(filename, place)) for place in places)
         export_lora(concept, lora, rank=rank)
         export_embedding(concept, embedding)
-        return io.NodeOutput(lora.name, embedding.name)
+        how = f'load the LoRA and write "embedding:{embedding.stem} {concept.noun}"'
+        return io.NodeOutput(
+            lora.name, embedding.name, ui=node_ui.written(folders.shown(lora), folders.shown(embedding), how=how)
+        )
 
 
 NODES: list[type[io.ComfyNode]] = [ICOLoadConcept, ICOSaveConcept, ICOExportConcept]

@@ -108,8 +108,16 @@ def sharing_inputs() -> list[Any]:
 
 def patched(model: Any, plan: Any, dci: dict[str, Any]) -> tuple[Any, Any]:
     """(MODEL with DCI, its record) from the widgets' values."""
+    settings = settings_of(dci)
+    dbim = settings.dbim(family_of(model))
+    replays = dci.get("replay", False) and settings.guidance != "shared"
+    return with_dci(model, DciPatch(plan, settings, dbim, dci["hints"], replays))
+
+
+def settings_of(dci: dict[str, Any]) -> DciSettings:
+    """The core's settings from the widgets' values."""
     layers = dci.get("layers") or DbimLayers()
-    settings = DciSettings(
+    return DciSettings(
         window=dci["window"],
         strength=dci["strength"],
         guidance=dci["guidance"],
@@ -119,6 +127,3 @@ def patched(model: Any, plan: Any, dci: dict[str, Any]) -> tuple[Any, Any]:
         one_auxiliary=dci.get("one_auxiliary", False),
         auxiliary_seed=None if dci.get("auxiliary_seed", -1) < 0 else dci["auxiliary_seed"],
     )
-    dbim = settings.dbim(family_of(model))
-    replays = dci.get("replay", False) and settings.guidance != "shared"
-    return with_dci(model, DciPatch(plan, settings, dbim, dci["hints"], replays))

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import sockets
+from . import node_ui, sockets
 from .fields import schema, text, widget
 from .host.dynaip import adapter_files, adapter_loading
 from .host.dynaip.applying import EVERYWHERE, PLACES, Pictures, Reading, apply_subject
@@ -46,7 +46,8 @@ class DynaIPLoadAdapter(io.ComfyNode):
     @classmethod
     def execute(cls, adapter_name: str) -> io.NodeOutput:
         adapter = adapter_loading.load_adapter(adapter_name)
-        return io.NodeOutput(adapter, adapter.facts())
+        facts = adapter.facts()
+        return io.NodeOutput(adapter, facts, ui=node_ui.said(*facts.splitlines()))
 
 
 class DynaIPApply(io.ComfyNode):
@@ -88,7 +89,8 @@ class DynaIPApply(io.ComfyNode):
             prompt=given.get("prompt") or "",
             clip=given.get("clip"),
         )
-        return io.NodeOutput(*apply_subject(model, clip_vision, adapter, pictures, reading))
+        ready, record, told = apply_subject(model, clip_vision, adapter, pictures, reading)
+        return io.NodeOutput(ready, record, told, ui=node_ui.reads(len(images), given, told))
 
 
 def dials() -> list[Any]:
@@ -200,7 +202,8 @@ class DynaIPPreview(io.ComfyNode):
 
     @classmethod
     def execute(cls, record: Any, latent: Any, cell: int) -> io.NodeOutput:
-        return io.NodeOutput(draw_readings(record.strengths, cell))
+        told = node_ui.seen_maps(sorted({sigma for sigma, _, _ in record.strengths}), "no subject was read")
+        return io.NodeOutput(draw_readings(record.strengths, cell), ui=told)
 
 
 NODES: list[type[io.ComfyNode]] = [DynaIPLoadAdapter, DynaIPApply, DynaIPPreview]

@@ -18,10 +18,15 @@ def schema(**parts: Any) -> io.Schema:
 
 
 def widget(kind: Any, name: str, *, advanced: bool = False, **options: Any) -> Any:
-    """One input; `advanced` folds it away on hosts that can."""
-    if advanced and "advanced" in inspect.signature(kind.Input.__init__).parameters:
-        options["advanced"] = True
-    return kind.Input(name, **options)
+    """One input; `advanced` folds it away on the page."""
+    is_known = "advanced" in inspect.signature(kind.Input.__init__).parameters
+    made = kind.Input(name, **options, **({"advanced": True} if advanced and is_known else {}))
+    if advanced and not is_known and isinstance(getattr(made, "extra_dict", None), dict):
+        made.extra_dict = {
+            **made.extra_dict,
+            "advanced": True,
+        }  # older hosts pass it on; our page extension folds by it
+    return made
 
 
 def text(name: str, *, default: str = "", multiline: bool = False, **options: Any) -> Any:

@@ -12,12 +12,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..dci_core.attention.joint import BlockId
-from ..dci_core.attention.layers import LayerId
+from ..dci_core.attention.layers import LayerId, in_text
 from ..dci_core.families.weight_names import in_order
 
 LABEL_PX = 64
 Row = TypeVar("Row")
-SHORT = {"input": "in", "middle": "mid", "output": "out"}
 
 
 def draw_maps(weights: Mapping[tuple[float, LayerId], Tensor], cell: int) -> Tensor:
@@ -67,8 +66,7 @@ def draw_grid(
 
 def label(layer: LayerId) -> str:
     """`in4.1`: a layer in the words of a layer text."""
-    block = "" if layer.stage == "middle" else str(layer.block)
-    return f"{SHORT[layer.stage]}{block}" + (f".{layer.index}" if layer.index else "")
+    return in_text(layer, is_alone=not layer.index)
 
 
 def draw_labels(names: Sequence[str], cell: int) -> Tensor:

@@ -7,12 +7,13 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..dci_core.attention.layers import PRESETS, LayerMask
-from . import sockets
-from .dci_fields import dci_inputs, patched, sharing_inputs
+from . import node_ui, sockets
+from .dci_fields import dci_inputs, patched, settings_of, sharing_inputs
 from .fields import schema, text, widget
 from .host import sampling
 from .host.dci import pairs
 from .host.dci.plan import DbimLayers
+from .host.page import events
 
 CUSTOM = "custom"
 
@@ -59,7 +60,9 @@ class DCIPromptPair(io.ComfyNode):
     def execute(
         cls, clip: Any, concept: Any, prompt: str, auxiliary_noun: str, auxiliary_prompt: str = ""
     ) -> io.NodeOutput:
-        return io.NodeOutput(*pairs.make_pair(clip, concept, prompt, auxiliary_noun, auxiliary_prompt or ""))
+        pair = pairs.make_pair(clip, concept, prompt, auxiliary_noun, auxiliary_prompt or "")
+        told = node_ui.paired(pair[1].texts, (concept.phrase, auxiliary_noun), pair[2])
+        return io.NodeOutput(*pair, ui=told)
 
 
 class DCIApply(io.ComfyNode):
@@ -85,7 +88,10 @@ class DCIApply(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, plan: Any, **dci: Any) -> io.NodeOutput:
-        return io.NodeOutput(*patched(model, plan, dci))
+        ready, record = patched(model, plan, dci)
+        settings = settings_of(dci)
+        record.on_end = events.teller(lambda run: node_ui.ran(run, settings))
+        return io.NodeOutput(ready, record, ui=node_ui.will_run(settings))
 
 
 class DCIDualBranchSampler(io.ComfyNode):
@@ -165,7 +171,8 @@ class DCIDualBranchSampler(io.ComfyNode):
         ready, record = patched(model, plan, dci)
         how = sampling.SamplerChoice(seed, steps, cfg, sampler_name, scheduler, denoise)
         latent = sampling.sample(ready, positive, negative, latent_image, how)
-        return io.NodeOutput(latent, sampling.auxiliary_latent(record, latent), record)
+        told = node_ui.ran(record, settings_of(dci))
+        return io.NodeOutput(latent, sampling.auxiliary_latent(record, latent), record, ui=told)
 
 
 class DBIMLayerMask(io.ComfyNode):
@@ -196,7 +203,8 @@ class DBIMLayerMask(io.ComfyNode):
 
     @classmethod
     def execute(cls, preset: str, text: str, region: Any = None) -> io.NodeOutput:
-        return io.NodeOutput(DbimLayers(LayerMask(text if preset == CUSTOM else preset), region))
+        mask = LayerMask(text if preset == CUSTOM else preset)
+        return io.NodeOutput(DbimLayers(mask, region), ui=node_ui.layers_told(mask, region))
 
 
 NODES: list[type[io.ComfyNode]] = [DCIPromptPair, DCIApply, DCIDualBranchSampler, DBIMLayerMask]

@@ -16,7 +16,7 @@ from ..dci_core.score.frontier import frontier
 from ..dci_core.score.prompts import by_line, plain_prompts
 from ..dci_core.score.scores import NAMES, Scores, look_at_references, refuse_few, score_pictures, summed_up
 from ..dci_core.score.tables import table
-from . import sockets
+from . import node_ui, sockets
 from .fields import schema, text, widget
 from .host.encoders import encoder_names, loaded_judges
 from .host.progress import counter
@@ -90,8 +90,10 @@ class DCIConceptScore(io.ComfyNode):
             scores = score_pictures(judges, known, pictures, told, tick)
         settings = by_label(scores, labels, told)
         best = frontier(settings) if len(settings) > 1 else []
-        values = (scores[name].value if name in scores else math.nan for name in NAMES)
-        return io.NodeOutput(*values, table(settings, known, best))
+        values = [scores[name].value if name in scores else math.nan for name in NAMES]
+        text = table(settings, known, best)
+        told = node_ui.table_told(dict(zip(NAMES.values(), values, strict=True)), text)
+        return io.NodeOutput(*values, text, ui=told)
 
 
 def one_by_one(batches: Any) -> list[Image.Image]:

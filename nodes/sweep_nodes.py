@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..dci_core.dci.sweep import Sweep, read_sweep
 from ..dci_core.pictures.sweep_sheet import draw_sweep
+from . import node_ui
 from .dci_fields import patched, sharing_inputs
 from .fields import schema, text, widget
 from .host import sampling
@@ -90,23 +91,38 @@ class DCISweep(io.ComfyNode):
     ) -> io.NodeOutput:
         sweep = read_sweep(windows, strengths)
         how = sampling.SamplerChoice(seed, steps, cfg, sampler_name, scheduler, denoise)
-        latents = list(run_sweep(model, plan, (positive, negative, latent_image), how, sweep, dci))
+        warnings: list[str] = []
+        latents = list(run_sweep(model, plan, (positive, negative, latent_image), how, sweep, dci, warnings))
         pictures = [sampling.decode(vae, latent) for latent in latents]
         about = f"seed {seed}, {steps} steps, CFG {cfg:g}, {sampler_name} {scheduler}, guidance {dci['guidance']}"
         sheet = draw_sheets(sweep, pictures, plan.texts[0], about, cell_px)
-        return io.NodeOutput(sheet, torch.cat(pictures), "\n".join(sweep.labels()))
+        told = node_ui.said(
+            f"{len(pictures) - 1} settings and the plain run, from the same noise", about, warnings=warnings
+        )
+        return io.NodeOutput(sheet, torch.cat(pictures), "\n".join(sweep.labels()), ui=told)
 
 
 def run_sweep(
-    model: Any, plan: Any, rest: tuple[Any, Any, Any], how: sampling.SamplerChoice, sweep: Sweep, dci: dict[str, Any]
+    model: Any,
+    plan: Any,
+    rest: tuple[Any, Any, Any],
+    how: sampling.SamplerChoice,
+    sweep: Sweep,
+    dci: dict[str, Any],
+    warnings: list[str],
 ) -> Iterator[dict[str, Any]]:
-    """The latent of the plain run, then of each cell, all from the same noise; one bar runs over all."""
+    """The latent of the plain run, then of each cell, all from the same noise; one bar runs over all.
+
+    warnings  takes what the runs warn of, with the cell's name
+    """
     cells = [(0.0, 1.0), *sweep.cells()]  # a closed window is the plain run, bit for bit
     bar = RunsBar(model, len(cells), how.steps)
     for run, (cell, label) in enumerate(zip(cells, sweep.labels(), strict=True)):
         log.info("sweep: %s, picture %d of %d", label, run + 1, len(cells))
-        ready, _ = patched(bar.told_by(model, run), plan, {**dci, **dict(zip(SWEPT, cell, strict=True))})
-        yield sampling.sample(ready, *rest, how)
+        ready, record = patched(bar.told_by(model, run), plan, {**dci, **dict(zip(SWEPT, cell, strict=True))})
+        latent = sampling.sample(ready, *rest, how)
+        warnings += [f"{label}: {sentence}" for sentence in record.warnings]
+        yield latent
 
 
 def draw_sheets(sweep: Sweep, pictures: list[Tensor], title: str, about: str, cell_px: int) -> Tensor:

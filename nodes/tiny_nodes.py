@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..dci_core.tiny.world.concepts import CONCEPTS
+from . import node_ui
 from .fields import schema, widget
 from .host.tiny.flow import load_flow
 from .host.tiny.unet import example_pictures, load_world
@@ -53,7 +54,12 @@ class DCILoadTinyWorld(io.ComfyNode):
     def execute(cls, example: str, kind: str = UNET) -> io.NodeOutput:
         thing = next(concept for concept in CONCEPTS if concept.name == example)
         *world, vision = load_flow() if kind == FLOW else (*load_world(), None)
-        return io.NodeOutput(*world, example_pictures(thing), thing.thing.noun, vision)
+        pictures, noun = example_pictures(thing), thing.thing.noun
+        told = node_ui.said(
+            f"{len(pictures)} pictures of a {noun} that the model has never seen",
+            "simple shapes at 128 px: real photographs are beyond this world, use SD 1.x or SDXL for them",
+        )
+        return io.NodeOutput(*world, pictures, noun, vision, ui=told)
 
 
 NODES: list[type[io.ComfyNode]] = [DCILoadTinyWorld]

@@ -8,13 +8,16 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..dci_core.concept.learned import Concept
+from ..dci_core.families.unet import FAMILIES
 from ..dci_core.ico.precision import AUTO
 from ..dci_core.ico.rank import CHOICES as RANKS
 from ..dci_core.ico.settings import CHOICES, IcoSettings
-from . import sockets
+from . import node_ui, sockets
 from .fields import schema, text, widget
 from .host.concept.apply import with_concept
 from .host.ico.training import Lesson, train_concept
+from .host.page.live import live_training
 from .maps import draw_losses
 
 DEFAULTS = IcoSettings()
@@ -183,6 +186,14 @@ def lesson_from(values: dict[str, Any]) -> Lesson:
     )
 
 
+def cautions(concept: Concept, lesson: Lesson) -> list[str]:
+    """What a user should know of a training that went well."""
+    side = FAMILIES["tiny"].picture_size
+    if concept.family == "tiny" and any(max(image.shape[:2]) > side for image in lesson.images):
+        return [f"the tiny world draws simple shapes at {side} px: real photographs become mush; use SD 1.x or SDXL"]
+    return []
+
+
 class ICOTrainConcept(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -205,9 +216,12 @@ class ICOTrainConcept(io.ComfyNode):
 
     @classmethod
     def execute(cls, base_model: Any, base_clip: Any, vae: Any, **values: Any) -> io.NodeOutput:
-        concept, losses = train_concept(base_model[0], base_clip[0], vae[0], lesson_from(values))
+        lesson = lesson_from(values)
+        with live_training(f"{lesson.trigger} {lesson.noun}"):
+            concept, losses = train_concept(base_model[0], base_clip[0], vae[0], lesson)
         model, clip = with_concept(base_model[0], base_clip[0], concept, 1.0)
-        return io.NodeOutput(model, clip, concept, draw_losses(losses), concept.phrase)
+        told = node_ui.trained(concept, losses, cautions(concept, lesson))
+        return io.NodeOutput(model, clip, concept, draw_losses(losses), concept.phrase, ui=told)
 
 
 NODES: list[type[io.ComfyNode]] = [ICOTrainConcept]

@@ -25,6 +25,7 @@ class LayerId(NamedTuple):
 
 COARSE_TOKENS = 256  # SD 1.x at 512 px: its 16 x 16 and 8 x 8 layers decide, the larger ones only lean (notes, 3.1)
 STAGES = {"in": "input", "input": "input", "mid": "middle", "middle": "middle", "out": "output", "output": "output"}
+SHORT = {"input": "in", "middle": "mid", "output": "out"}
 PRESETS = ("all", "encoder", "middle", "decoder", "coarse", "fine")
 ITEM = re.compile(r"(?P<name>[a-z]+)(?:(?P<first>\d+)(?:-(?P<last>\d+))?)?(?:\.(?P<index>\d+))?(?::(?P<share>[^:]+))?")
 
@@ -115,8 +116,12 @@ def read_share(item: str, text: str | None) -> float:
     return share
 
 
+def in_text(layer: LayerId, is_alone: bool = True) -> str:
+    """`in4`, or `in4.0` where its block has several: a layer in the words of a layer text."""
+    block = "" if layer.stage == "middle" else str(layer.block)
+    return f"{SHORT[layer.stage]}{block}" + ("" if is_alone else f".{layer.index}")
+
+
 def list_blocks(layers: list[LayerId]) -> str:
     """`in1 in2 mid out3`: a family's blocks in the words of a layer text."""
-    short = {"input": "in", "middle": "mid", "output": "out"}
-    names = (short[layer.stage] + ("" if layer.stage == "middle" else str(layer.block)) for layer in layers)
-    return " ".join(dict.fromkeys(names))
+    return " ".join(dict.fromkeys(in_text(layer) for layer in layers))

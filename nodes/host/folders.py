@@ -86,6 +86,15 @@ def prepared(path: Path) -> Path:
     return path
 
 
+def shown(path: Path) -> str:
+    """Where a file lies and how large it is, for the user to read; from models/ on where it lies there."""
+    import folder_paths
+
+    root = Path(folder_paths.models_dir)
+    place = f"models/{path.relative_to(root).as_posix()}" if path.is_relative_to(root) else path.as_posix()
+    return f"{place} ({path.stat().st_size / 1e6:.1f} MB)"
+
+
 def lora_folder() -> Path:
     """Where the host looks for LoRA files first."""
     import folder_paths

@@ -6,7 +6,6 @@ each model call, the rows that need not run are left out and the attention rule 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,7 +18,7 @@ from ....dci_core.dci.branches import auxiliary_seed, for_all, pair, unpair
 from ....dci_core.dci.dbim import dbim_rule
 from ....dci_core.dci.stability import shared_warning, window_warning
 from ....dci_core.errors import BadModel, BadSettings
-from ....dci_core.noise.schedule import is_open, window_threshold
+from ....dci_core.noise.schedule import is_open, open_steps, window_threshold
 from ..attention.cross import with_rule
 from ..model_call import ModelCall
 from .conds import TAG, doubled_mask, paired_conds
@@ -30,7 +29,6 @@ from .plan import KEY, DbimRecord, DciPatch
 from .replaying import call_in_halves, can_replay
 from .rows import call_over
 
-log = logging.getLogger(__name__)
 Wrapper = Callable[..., Tensor]
 
 
@@ -77,11 +75,15 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
         record.clear()
         refuse_nested(noise, kwargs.get("latent_shapes"))
         threshold = threshold_of(patch, guider.model_patcher.get_model_object("model_sampling"))
+        record.steps, record.acted = len(sigmas) - 1, len(open_steps(sigmas.tolist(), threshold))
         if too_low := window_warning(sigmas.tolist(), threshold):
-            log.warning(too_low)
+            record.warn(too_low)
             rest = (denoise_mask, callback, disable_pbar, seed, *args)
+            record.end()
             return executor(noise, latent_image, sampler, sigmas, *rest, **kwargs)
-        warn_of_overshoot(patch, getattr(guider, "cfg", None), sigmas, threshold, freshness(sampler))
+        if is_black(patch.dbim.region):
+            record.warn("the region is black, so DCI acts nowhere; paint white where it should act")
+        warn_of_overshoot(patch, record, getattr(guider, "cfg", None), sigmas, threshold, freshness(sampler))
         own_seed, is_one = patch.settings.auxiliary_seed, patch.settings.one_auxiliary
         other_seed = auxiliary_seed(seed or 0) if own_seed is None else own_seed
         other = noise if patch.settings.guidance == "aligned" else for_all(start_noise(noise, other_seed), is_one)
@@ -106,6 +108,7 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
         )
         concept, record.resting = unpair(both)
         record.settle(guider.model_patcher.model.process_latent_out)
+        record.end()
         return concept
 
     return wrapper
@@ -123,6 +126,7 @@ def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
         acts = is_open(sigma, threshold(executor.class_obj.model_sampling))
         rows = [(int(branch), int(kind)) for branch, kind in tags.tolist()]
         plan = patch.rows(rows, len(call.options.get("cond_or_uncond") or [0]), acts)
+        record.rows, record.plain_rows = record.rows + len(plan.runs), record.plain_rows + plan.num_rows // 2
         dbim = replace(patch.dbim, region=region_of(patch.dbim.region, len(plan.branches.concept)))
         tokens, size = patch.plan.tokens, tuple(call.x.shape[-2:])
         if patch.replays and can_replay(plan, call.options):
@@ -170,12 +174,19 @@ def watch(
     return seen
 
 
-def warn_of_overshoot(patch: DciPatch, cfg: float | None, sigmas: Tensor, threshold: float, eta: float) -> None:
+def is_black(region: Tensor | None) -> bool:
+    """Whether a region leaves the whole picture alone."""
+    return region is not None and not bool((region > 0).any())
+
+
+def warn_of_overshoot(
+    patch: DciPatch, record: DbimRecord, cfg: float | None, sigmas: Tensor, threshold: float, eta: float
+) -> None:
     """Says so when shared guidance would run away with this CFG, these steps and this share of fresh noise."""
     if patch.settings.guidance == "shared" and cfg is not None:
         sentence = shared_warning(sigmas.tolist(), float(cfg), threshold, eta)
         if sentence:
-            log.warning(sentence)
+            record.warn(sentence)
 
 
 def refuse_nested(noise: Any, latent_shapes: Any) -> None:

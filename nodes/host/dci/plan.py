@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from ....dci_core.dci.dbim import DbimSettings
 from ....dci_core.dci.row_plan import RowPlan, plan_rows
 from ....dci_core.text.tokens import PairTokens
 
+log = logging.getLogger(__name__)
 KEY = "ico_dci"  # of our wrappers
 HINTS = ("both", "concept", "auxiliary")  # which branch ControlNet reaches
 MARK = "ico_dci_plan"  # option of a conditioning that belongs to a plan
@@ -74,18 +76,40 @@ class DbimRecord:
     auxiliary  the auxiliary branch's last estimate of its own clean latent [b c h w], or None
     resting    its latent where the window closed, [b c h w], or None
     fresh      (layer, share [b h w]) of the model call that is running
+    steps      of the run; acted: those at which the window was open
+    rows       that the model computed; plain_rows: that it would have computed without DCI
+    warnings   what the user should know of this run
+    on_end     called when a run has ended
     """
 
     weights: dict[tuple[float, LayerId], Tensor] = field(default_factory=dict)
     auxiliary: Tensor | None = None
     resting: Tensor | None = None
     fresh: list[tuple[LayerId, Tensor]] = field(default_factory=list)
+    steps: int = 0
+    acted: int = 0
+    rows: int = 0
+    plain_rows: int = 0
+    warnings: list[str] = field(default_factory=list)
+    on_end: Callable[[DbimRecord], None] | None = None
 
     def clear(self) -> None:
         """Forgets the run before."""
         self.weights.clear()
         self.fresh.clear()
+        self.warnings.clear()
         self.auxiliary = self.resting = None
+        self.steps = self.acted = self.rows = self.plain_rows = 0
+
+    def warn(self, sentence: str) -> None:
+        """Keeps a sentence for the node, and says it in the log."""
+        self.warnings.append(sentence)
+        log.warning(sentence)
+
+    def end(self) -> None:
+        """Tells whoever waits for the run that it has ended."""
+        if self.on_end is not None:
+            self.on_end(self)
 
     def see(self, layer: LayerId, weights: Tensor, grid: tuple[int, int]) -> None:
         """Keeps a layer's weights [b heads n] until their model call ends; knows no noise level, since a compiled model

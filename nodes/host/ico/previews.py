@@ -9,6 +9,7 @@ import torch
 from ....dci_core.ico.data import TrainingData
 from ....dci_core.ico.state import TrainState, generator_for, lay_out_all, possible_captions
 from ....dci_core.ico.train import StepReport
+from ..page.live import CURRENT
 from .model import HostModel
 
 TIMESTEP = 700  # noise from which the preview's picture is guessed: most of the look, little of the original
@@ -24,11 +25,17 @@ class Preview:
         self.host, self.data, self.state, self.every = host, data, state, every
         self.bar = ProgressBar(state.settings.steps)
         self.painter = painter_of(host) if every else None
+        self.live = CURRENT.get()
+        if self.live is not None:
+            self.live.begin(state.losses, state.settings.steps)
 
     def show(self, report: StepReport) -> None:
         """Moves the bar, with a picture where one is due."""
         due = self.painter is not None and report.step % self.every == 0
-        self.bar.update_absolute(report.step, report.steps, self.picture() if due else None)
+        picture = self.picture() if due else None
+        self.bar.update_absolute(report.step, report.steps, picture)
+        if self.live is not None:
+            self.live.step(report, picture)
 
     @torch.no_grad()
     def picture(self) -> Any:

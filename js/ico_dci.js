@@ -1,0 +1,93 @@
+// The page's side of ICO + DCI: panels under the widgets of our nodes. Everything works without it; it only shows
+// what the nodes say (`ui`, events) and writes into widgets that a user could fill by hand.
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+import { foldAdvanced } from "./parts/advanced.js";
+import { completeTriggers } from "./parts/complete.js";
+import { addStyle, isOurs, nodesOf, findNode } from "./parts/dom.js";
+import { addLayerStrip } from "./parts/layers.js";
+import { addPanel } from "./parts/panel.js";
+import { addPicker } from "./parts/picker.js";
+import { addMaps } from "./parts/maps.js";
+import { addPair } from "./parts/pair.js";
+import { addSaid } from "./parts/said.js";
+import { addTraining } from "./parts/training.js";
+
+const SOCKETS = {
+  ICO_CONCEPT: "#e0a33e",
+  DCI_PLAN: "#56b6c2",
+  DBIM_LAYERS: "#98c379",
+  DBIM_RECORD: "#c678dd",
+  DYNAIP_ADAPTER: "#e06c75",
+  DYNAIP_RECORD: "#d19ad8",
+};
+const MIN_WIDTH = 240;
+const PARTS = {
+  ICOTrainConcept: addTraining,
+  ICOLoadConcept: addPicker,
+  DBIMLayerMask: addLayerStrip,
+  DBIMPreview: addMaps,
+  DCIPromptPair: addPair,
+};
+
+// Colours of our sockets and links, where the user's palette has none; the page loads palettes at any time.
+function paintSockets() {
+  const tables = [app.canvas?.default_connection_color_byType, app.canvas?.constructor?.link_type_colors];
+  for (const [type, colour] of Object.entries(SOCKETS)) {
+    for (const table of tables) if (table && !table[type]) table[type] = colour;
+    const style = document.documentElement.style;
+    if (!style.getPropertyValue(`--color-datatype-${type}`)) style.setProperty(`--color-datatype-${type}`, colour);
+  }
+}
+
+function hear(node, output) {
+  for (const facts of output?.ico_dci ?? []) for (const part of node.icoDci?.parts ?? []) part.said?.(facts);
+}
+
+app.registerExtension({
+  name: "ico-dci",
+
+  async setup() {
+    addStyle();
+    completeTriggers();
+    paintSockets();
+    api.addEventListener("ico_dci.said", ({ detail }) => {
+      const node = findNode(detail.node);
+      if (isOurs(node)) hear(node, detail.output);
+    });
+    api.addEventListener("ico_dci.training", ({ detail }) => {
+      const node = findNode(detail.node);
+      const isHere = !detail.workflow || !app.graph.id || detail.workflow === app.graph.id;
+      if (isHere) for (const part of node?.icoDci?.parts ?? []) part.training?.(detail);
+    });
+  },
+
+  nodeCreated(node) {
+    if (!isOurs(node)) return;
+    paintSockets();
+    foldAdvanced(node);
+    const panel = addPanel(node);
+    node.icoDci = { panel, parts: [] };
+    const made = PARTS[node.comfyClass]?.(node, panel);
+    if (made) node.icoDci.parts.push(made);
+    node.icoDci.parts.push(addSaid(node, panel));
+    node.setSize?.([Math.max(node.size[0], MIN_WIDTH), node.computeSize()[1]]); // a saved size comes later, and wins
+    const before = node.onExecuted;
+    node.onExecuted = function (output) {
+      before?.apply(this, arguments);
+      hear(this, output);
+    };
+  },
+
+  // A page that is opened while, or after, a training ran shows it again.
+  async afterConfigureGraph() {
+    const nodes = nodesOf(app.graph).filter(isOurs);
+    for (const node of nodes) for (const part of node.icoDci?.parts ?? []) part.configured?.();
+    if (!nodes.some((node) => node.comfyClass === "ICOTrainConcept")) return;
+    const answer = await api.fetchApi("/ico_dci/trainings").catch(() => null);
+    for (const facts of answer?.ok ? await answer.json() : []) {
+      if (facts.workflow && app.graph.id && facts.workflow !== app.graph.id) continue;
+      for (const part of findNode(facts.node)?.icoDci?.parts ?? []) part.training?.(facts);
+    }
+  },
+});

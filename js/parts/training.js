@@ -1,0 +1,109 @@
+// Training as it goes: step, time left, loss curve with axes, the last previews in a row.
+import { canvasOf, duration, el } from "./dom.js";
+
+const LEFT = 38;
+const BOTTOM = 14;
+const MEAN_OF = 25;
+const MOST_POINTS = 400;
+
+export function addTraining(node, panel) {
+  const state = { step: 0, steps: 0, left: null, state: "", points: [], previews: [], title: "" };
+  const head = el("div", { className: "row" });
+  const row = el("div", { className: "row" });
+  const { canvas, paint } = canvasOf(110, (pen, width, height) => drawLoss(pen, width, height, state));
+  const box = el("div", { className: "ico-dci-inner" }, head, canvas, row);
+  box.style.display = "none";
+  panel.inner.append(box);
+
+  const show = () => {
+    const isDone = state.state === "done";
+    const left = state.state === "running" && state.left !== null ? `${duration(state.left)} left` : state.state;
+    head.replaceChildren(
+      el("b", {}, state.title),
+      el("span", {}, state.steps ? `step ${state.step} of ${state.steps}` : ""),
+      el("span", { className: isDone ? "quiet" : "" }, left),
+    );
+    row.replaceChildren(
+      ...state.previews.map(({ step, picture }) =>
+        el("img", { className: "small", src: picture, title: `step ${step}`, alt: `preview at step ${step}` }),
+      ),
+    );
+    row.style.display = state.previews.length ? "" : "none";
+    box.style.display = "";
+    paint();
+    panel.fit();
+  };
+
+  return {
+    training(facts) {
+      if (facts.points) Object.assign(state, facts);
+      else {
+        const points = [...state.points, ...(facts.new ?? [])];
+        Object.assign(state, facts, { points: points.length > MOST_POINTS ? halved(points) : points });
+      }
+      show();
+    },
+    said(facts) {
+      if (!facts.points?.length) return;
+      Object.assign(state, { points: facts.points, step: facts.steps, steps: facts.steps, state: "done", left: 0 });
+      state.title ||= facts.trigger;
+      show();
+    },
+  };
+}
+
+const halved = (points) => points.filter((_, i) => i >= points.length / 2 || i % 2 === 0);
+
+function drawLoss(pen, width, height, state) {
+  const points = state.points.filter(([, loss]) => isFinite(loss));
+  pen.fillStyle = "#0003";
+  pen.fillRect(0, 0, width, height);
+  pen.font = "9px sans-serif";
+  pen.fillStyle = "#999";
+  if (!points.length) {
+    pen.fillText("loss comes here", LEFT, height / 2);
+    return;
+  }
+  const top = quantile(points.map(([, loss]) => loss), 0.99) || 1;
+  const last = Math.max(state.steps, points.at(-1)[0]);
+  const x = (step) => LEFT + (step / last) * (width - LEFT - 6);
+  const y = (loss) => height - BOTTOM - (Math.min(loss, top) / top) * (height - BOTTOM - 8);
+  pen.strokeStyle = "#777";
+  pen.lineWidth = 1;
+  pen.beginPath();
+  pen.moveTo(LEFT, 4);
+  pen.lineTo(LEFT, height - BOTTOM);
+  pen.lineTo(width - 6, height - BOTTOM);
+  pen.stroke();
+  pen.textAlign = "right";
+  for (const share of [0, 0.5, 1]) {
+    pen.fillText((top * share).toPrecision(2), LEFT - 4, y(top * share) + 3);
+    pen.fillStyle = "#999";
+    pen.fillRect(LEFT - 2, y(top * share), 4, 1);
+  }
+  pen.textAlign = "center";
+  for (const share of [0, 0.5, 1]) {
+    const step = Math.round(last * share);
+    pen.fillText(String(step), Math.min(x(step), width - 14), height - 3);
+  }
+  pen.fillText("step", x(last * 0.25), height - 3);
+  pen.textAlign = "left";
+  pen.fillText("loss", LEFT + 4, 11);
+  line(pen, points, x, y, "#8888", 1);
+  line(pen, points.map(([step], i) => [step, mean(points.slice(Math.max(0, i - MEAN_OF + 1), i + 1))]), x, y, "#e0a33e", 2);
+}
+
+function line(pen, points, x, y, colour, width) {
+  pen.strokeStyle = colour;
+  pen.lineWidth = width;
+  pen.beginPath();
+  points.forEach(([step, loss], i) => (i ? pen.lineTo(x(step), y(loss)) : pen.moveTo(x(step), y(loss))));
+  pen.stroke();
+}
+
+const mean = (points) => points.reduce((sum, [, loss]) => sum + loss, 0) / points.length;
+
+function quantile(values, share) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+}

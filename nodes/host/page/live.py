@@ -1,0 +1,113 @@
+"""A training as the page follows it: step, loss, time left, the last previews; kept while the server runs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from ....dci_core.ico.train import StepReport
+from . import events
+
+MOST_TRAININGS = 16  # kept for pages that are opened later
+MOST_PREVIEWS = 6
+PREVIEW_PX = 128
+TELL_SECONDS = 0.5  # between two messages; previews and the last step are always told
+TIMED_STEPS = 20  # of which the time left is guessed
+MOST_POINTS = 400
+
+
+class LiveTraining:
+    """One training of one node."""
+
+    def __init__(self, title: str) -> None:
+        self.facts: dict[str, Any] = {
+            "node": events.node_in_work(),
+            "workflow": events.workflow_in_work(),
+            "title": title,
+            "state": "running",
+            "step": 0,
+            "steps": 0,
+            "left": None,
+            "points": [],
+            "previews": [],
+        }
+        self.seconds: deque[float] = deque(maxlen=TIMED_STEPS)
+        self.new: list[list[float]] = []
+        self.told = 0.0
+
+    def begin(self, losses: list[float], steps: int) -> None:
+        """A training that goes on shows the losses that it has; its page hears of it at once."""
+        self.facts |= {"step": len(losses), "steps": steps}
+        self.facts["points"] = [[i + 1, loss] for i, loss in enumerate(losses)][-MOST_POINTS:]
+        events.tell("training", **self.facts)
+
+    def step(self, report: StepReport, picture: Any = None) -> None:
+        """One more step, with the preview that the host's page got as (kind, picture, size)."""
+        self.seconds.append(report.seconds)
+        left = sum(self.seconds) / len(self.seconds) * (report.steps - report.step)
+        point = [report.step, report.loss]
+        self.new.append(point)
+        self.facts |= {"step": report.step, "steps": report.steps, "left": left}
+        self.facts["points"] = thin([*self.facts["points"], point])
+        if picture is not None:
+            shown = {"step": report.step, "picture": as_data_url(picture[1])}
+            self.facts["previews"] = [*self.facts["previews"], shown][-MOST_PREVIEWS:]
+        now = time.monotonic()
+        if picture is not None or report.step == report.steps or now - self.told >= TELL_SECONDS:
+            self.told = now
+            news = {name: self.facts[name] for name in ("node", "workflow", "title", "state", "step", "steps", "left")}
+            news |= {"new": self.new}
+            events.tell("training", **news, **({"previews": self.facts["previews"]} if picture is not None else {}))
+            self.new = []
+
+    def end(self, state: str) -> None:
+        """`done` or `stopped`."""
+        self.facts |= {"state": state, "left": 0}
+        events.tell("training", **self.facts)
+
+
+CURRENT: ContextVar[LiveTraining | None] = ContextVar("ico_dci_training", default=None)
+TRAININGS: dict[tuple[str, str], LiveTraining] = {}
+
+
+@contextmanager
+def live_training(title: str) -> Iterator[LiveTraining]:
+    """A training that the page follows while the block runs; how it ended is told too."""
+    live = LiveTraining(title)
+    place = (live.facts["workflow"], live.facts["node"])
+    TRAININGS.pop(place, None)
+    TRAININGS[place] = live
+    while len(TRAININGS) > MOST_TRAININGS:
+        TRAININGS.pop(next(iter(TRAININGS)))
+    token = CURRENT.set(live)
+    try:
+        yield live
+    except BaseException:
+        live.end("stopped")
+        raise
+    finally:
+        CURRENT.reset(token)
+    live.end("done")
+
+
+def thin(points: list[list[float]]) -> list[list[float]]:
+    """Every second point of the older half where there are too many."""
+    if len(points) <= MOST_POINTS:
+        return points
+    half = len(points) // 2
+    return points[:half:2] + points[half:]
+
+
+def as_data_url(picture: Any) -> str:
+    """A small JPEG that a message can carry."""
+    small = picture.convert("RGB")
+    small.thumbnail((PREVIEW_PX, PREVIEW_PX))
+    held = io.BytesIO()
+    small.save(held, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode()
