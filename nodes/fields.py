@@ -25,7 +25,7 @@ def widget(kind: Any, name: str, *, advanced: bool = False, **options: Any) -> A
         made.extra_dict = {
             **made.extra_dict,
             "advanced": True,
-        }  # older hosts pass it on; our page extension folds by it
+        }  # our page extension reads it
     return made
 
 
