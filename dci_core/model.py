@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from .attention.cross import AttentionRule
+from .attention.call import AttentionRule
 from .attention.layers import LayerId
 
 

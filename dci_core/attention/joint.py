@@ -1,4 +1,8 @@
-"""One joint attention call as an image prompt sees it: the seam between an MM-DiT family and the method."""
+"""One joint attention as an image prompt sees it, beside which it reads keys and values of its own.
+
+It is a `BlockAttention`, as `AttentionCall` is; it shows queries before their rotary embedding, since references have
+no places in the picture.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +51,11 @@ class JointCall:
     grid: tuple[int, int]
     reads: Tensor
     text_keys: Tensor | None = None
+
+    @property
+    def image_queries(self) -> Tensor:
+        """[b heads n d], queries of the image rows."""
+        return self.q[:, :, self.rows.image]
 
 
 JointRule = Callable[[JointCall], Tensor | None]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..attention.cross import AttentionCall, AttentionRule
+from ..attention.call import AttentionCall, AttentionRule
 from ..attention.layers import LayerId
 from ..errors import BadModel
 from ..families.weight_names import PARTS

@@ -15,7 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..attention.cross import AttentionCall, AttentionRule
+from ..attention.call import AttentionCall, AttentionRule
 from ..attention.layers import LayerId
 from ..attention.regions import region_on
 from ..errors import BadModel
@@ -100,17 +100,34 @@ def branch_weights(
     return (gain * torch.sub(concept, auxiliary, alpha=strength)).sigmoid()
 
 
-def integrate(concept: Tensor, auxiliary: Tensor, weights: Tensor, share: float | Tensor = 1.0) -> Tensor:
-    """The concept's attention output with the auxiliary's blended in, [b n (heads d)], in the input's dtype.
+def integrate(
+    concept: Tensor,
+    auxiliary: Tensor,
+    weights: Tensor,
+    share: float | Tensor = 1.0,
+    own: Tensor | None = None,
+    mass: Tensor | None = None,
+) -> Tensor:
+    """The concept's attention output with the auxiliary's text blended in, [b n (heads d)], in the input's dtype.
 
-    concept, auxiliary  [b n (heads d)], attention outputs before the output projection
-    weights             [b heads n], share of the concept branch
-    share               0 leaves the concept's output as it is bit for bit; a number or [b-or-1 1 n]
+    concept    [b n (heads d)], attention output of the image tokens before the output projection
+    auxiliary  [b n (heads d)], what the auxiliary branch reads of its text: its output in cross-attention
+    weights    [b heads n], share w of the concept branch
+    share      0 leaves the concept's output as it is bit for bit; a number or [b-or-1 1 n]
+    own, mass  joint attention: what the concept branch reads of its text, and the share m of its attention that it
+               reads it with, [b heads n]; None: cross-attention, where m is 1
+
+    O + share (1 - w) m (t_aux - t_own): the published blend in cross-attention, and its form in joint attention, where
+    attention between image tokens and how much each reads the text stay untouched (methods, transformers, 9).
     """
     wide = torch.promote_types(concept.dtype, torch.float32)
     split = partial(rearrange, pattern="b n (heads d) -> b n heads d", heads=weights.shape[1])
     moved = rearrange((share * (1 - weights)).to(wide), "b heads n -> b n heads 1")
-    mixed = torch.lerp(split(concept.to(wide)), split(auxiliary.to(wide)), moved)
+    here, there = split(concept.to(wide)), split(auxiliary.to(wide))
+    if own is None or mass is None:
+        mixed = torch.lerp(here, there, moved)
+    else:
+        mixed = here + moved * rearrange(mass.to(wide), "b heads n -> b n heads 1") * (there - split(own.to(wide)))
     return rearrange(mixed, "b n heads d -> b n (heads d)").to(concept.dtype)
 
 
@@ -163,8 +180,14 @@ def dbim_rule(
         weights = weigh(settings, call, mass, other.noun)
         if observe is not None:
             observe(call.layer, weights, call.grid)
-        mixed = integrate(concept(out, 0), other.out, weights, where(share, call.grid))
-        return out.index_copy(0, places, mixed)
+        moved = where(share, call.grid)
+        mine = concept(out, 0)
+        if call.rows is None:
+            return out.index_copy(0, places, integrate(mine, other.out, weights, moved))
+        asks, whole = call.of_rows(lambda x: concept(x, 0)), mine.clone()
+        own, share_of_text = asks.text_part(mine), asks.text_share()
+        whole[:, call.image] = integrate(mine[:, call.image], other.out, weights, moved, own, share_of_text)
+        return out.index_copy(0, places, whole)
 
     return rule
 
@@ -177,6 +200,6 @@ def weigh(settings: DbimSettings, call: AttentionCall, mass: Tensor, noun: Tenso
         mass,
         noun if settings.inverts_noun else 1 - noun,
         settings.strength,
-        gain=settings.gain_at(call.layer, call.q.shape[1]),
+        gain=settings.gain_at(call.layer, mass.shape[-1]),
         sharpness=settings.spatial_sharpness,
     )

@@ -13,7 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..attention.cross import AttentionRule
+from ..attention.call import AttentionRule
 from ..attention.layers import LayerId
 from ..errors import BadSettings
 from ..families.unet import find_family

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
-from ..attention.cross import AttentionCall, AttentionRule
+from ..attention.call import AttentionCall, AttentionRule
 from ..attention.layers import LayerId
-from ..devices import autocast
+from ..attention.spans import attention_probabilities, span_mass
 from ..indices import picker
 from ..text.tokens import PairTokens, TokenSet
 
@@ -34,42 +33,12 @@ class BranchRows:
 class AuxiliaryView:
     """What DBIM reads of the auxiliary branch in one layer.
 
-    out   [rows n (heads d)], its attention output before the output projection
+    out   [rows n (heads d)], what its image tokens read of the text before the output projection (`text_part`)
     noun  [rows heads n], share of its attention on the auxiliary noun
     """
 
     out: Tensor
     noun: Tensor
-
-
-def attention_probabilities(q: Tensor, k: Tensor, heads: int) -> Tensor:
-    """Ordinary attention's probabilities, [rows heads n t], at least in float32.
-
-    q  [rows n (heads d)]
-    k  [rows t (heads d)]
-    """
-    wide = torch.promote_types(q.dtype, torch.float32)
-    q, k = (rearrange(x.to(wide), "rows n (heads d) -> rows heads n d", heads=heads) for x in (q, k))
-    with autocast(q.device, None):  # autocast would narrow the product again
-        return (q @ (k * k.shape[-1] ** -0.5).mT).softmax(dim=-1)  # the text is short: scale that side
-
-
-SpanMass = Callable[[Tensor], Tensor]
-"""probabilities [b heads n t] -> share of attention that falls on a span, [b heads n], in 0..1."""
-
-
-def span_mass(tokens: TokenSet, sharpness: float, device: torch.device) -> SpanMass:
-    """What measures the span of a prompt: its words' probabilities go through one more softmax, over the words.
-
-    Words stand before image tokens in memory there, since a softmax over a handful of neighbours is slow.
-    """
-    real, span = picker(tokens.real, device), picker(tokens.span_in_real, device)
-
-    def mass(probabilities: Tensor) -> Tensor:
-        words = real(probabilities, -1).mT.contiguous()  # [b heads words n]
-        return span((sharpness * words).softmax(dim=-2), -2).sum(dim=-2)
-
-    return mass
 
 
 Views = Callable[[AttentionCall, Tensor], tuple[Tensor, AuxiliaryView]]
@@ -87,11 +56,14 @@ def live_views(rows: BranchRows, tokens: PairTokens, sharpness: float, device: t
     lengths = tokens.concept.length, tokens.auxiliary.length
 
     def look(call: AttentionCall, out: Tensor) -> tuple[Tensor, AuxiliaryView]:
-        q, k = both(call.q, 0), both(call.k, 0)
-        found = attention_probabilities(q, k[:, : lengths[0]], call.heads)
-        other = found if lengths[0] == lengths[1] else attention_probabilities(q, k[:, : lengths[1]], call.heads)
+        some = call.of_rows(lambda x: both(x, 0))
+        q, k = some.image_queries, some.text_keys
+        found = attention_probabilities(q, k[:, :, : lengths[0]])
+        other = found if lengths[0] == lengths[1] else attention_probabilities(q, k[:, :, : lengths[1]])
         seen = noun(once_there(other, 0))
-        return mass(concept_there(found, 0)), AuxiliaryView(auxiliary(out, 0), spread(seen, 0) if spread else seen)
+        return mass(concept_there(found, 0)), AuxiliaryView(
+            auxiliary(call.text_part(out), 0), spread(seen, 0) if spread else seen
+        )
 
     return look
 
@@ -106,7 +78,8 @@ def kept_views(
 
     def look(call: AttentionCall, out: Tensor) -> tuple[Tensor, AuxiliaryView]:
         there = kept[call.layer]
-        found = attention_probabilities(concept(call.q, 0), concept(call.k, 0)[:, :length], call.heads)
+        some = call.of_rows(lambda x: concept(x, 0))
+        found = attention_probabilities(some.image_queries, some.text_keys[:, :, :length])
         return mass(found), AuxiliaryView(auxiliary(there.out, 0), auxiliary(there.noun, 0))
 
     return look
@@ -129,9 +102,9 @@ def keeping_rule(
     def rule(call: AttentionCall) -> Tensor:
         out = call.plain()
         if layers.get(call.layer, 0.0):
-            q, k = auxiliary(call.q, 0), auxiliary(call.k, 0)[:, : tokens.length]
-            seen = noun(attention_probabilities(q, k, call.heads))
-            keep[call.layer] = AuxiliaryView(auxiliary(out, 0).clone(), seen)
+            some = call.of_rows(lambda x: auxiliary(x, 0))
+            seen = noun(attention_probabilities(some.image_queries, some.text_keys[:, :, : tokens.length]))
+            keep[call.layer] = AuxiliaryView(auxiliary(call.text_part(out), 0).clone(), seen)
         return out
 
     return rule

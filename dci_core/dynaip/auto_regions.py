@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from ..attention.joint import JointCall, JointRule
+from ..attention.spans import attention_probabilities
 from ..errors import BadSettings
 from ..indices import picker
 from .subject import Subject
@@ -54,8 +55,8 @@ def noun_map(q: Tensor, k: Tensor, tokens: Sequence[int]) -> Tensor:
     place = picker(tuple(tokens), k.device)
     maps = []
     for head in range(q.shape[1]):  # one at a time: all heads at once would be gigabytes at full size
-        scores = q[:, head].float() @ (k[:, head].float() * k.shape[-1] ** -0.5).mT  # [b n t]
-        maps.append(place(scores.softmax(dim=-1), -1).sum(dim=-1))
+        odds = attention_probabilities(q[:, head : head + 1], k[:, head : head + 1])[:, 0]  # [b n t]
+        maps.append(place(odds, -1).sum(dim=-1))
     return torch.stack(maps).mean(dim=0)
 
 
@@ -88,7 +89,7 @@ class NounMaps:
         if call.text_keys is None or not batch:
             return
         rows = picker(batch, call.q.device)
-        q, k = rows(call.q[:, :, call.rows.image], 0).detach(), rows(call.text_keys, 0).detach()
+        q, k = rows(call.image_queries, 0).detach(), rows(call.text_keys, 0).detach()
         for seen, noun in zip(self.seen, self.nouns, strict=True):
             if noun is not None:
                 found = noun_map(q, k, noun)

@@ -85,7 +85,7 @@ def image_prompt_rule(
         _check_call(call, [kvs[k] for k in there])
         rows, parts = call.rows, []
         for k, gate in _image_gates(there, subjects, regions.on(call)):
-            part = _read(call.q[:, :, rows.image], kvs[k][call.block].image, gate, batch)
+            part = _read(call.image_queries, kvs[k][call.block].image, gate, batch)
             parts.append((rows.image, part))
             if observe is not None:
                 observe(call.block, k, part.detach().float().norm(dim=-1), call.grid)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..attention.cross import AttentionRule
+from ..attention.call import AttentionRule
 from ..attention.layers import LayerId
 from ..devices import moved, sent
 from ..errors import BadModel

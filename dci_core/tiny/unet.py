@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..attention.cross import AttentionRule
+from ..attention.call import AttentionRule
 from ..attention.layers import LayerId
 from .unet_blocks import (
     Attention,

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
-from ..attention.cross import AttentionCall, AttentionRule
+from ..attention.call import AttentionCall, AttentionRule
 from ..attention.layers import LayerId
 
 

@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from dci_core.attention.cross import AttentionCall, AttentionRule
+from dci_core.attention.call import AttentionCall, AttentionRule
 from dci_core.attention.layers import LayerId
 from dci_core.errors import PromptTooLong
 from dci_core.families.weight_names import weight_key

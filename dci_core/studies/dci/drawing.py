@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ...attention.cross import Attend, AttentionCall, AttentionRule
+from ...attention.call import Attend, AttentionCall, AttentionRule
 from ...dci.branches import DciSettings
 from ...dci.dbim import dbim_rule
 from ...dci.guidance import denoise_at, guide

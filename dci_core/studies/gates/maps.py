@@ -10,8 +10,9 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from ...attention.cross import AttentionCall
+from ...attention.call import AttentionCall
 from ...attention.layers import LayerId
+from ...attention.spans import attention_probabilities
 from ...model import Text
 from ...noise.schedule import sd_schedule
 from ...text.prompts import encode_text
@@ -38,8 +39,7 @@ def noun_maps(model: TinyModel, latents: Tensor, text: Text, slots: list[int], t
     maps: dict[LayerId, Tensor] = {}
 
     def rule(call: AttentionCall) -> Tensor:
-        q, k = (rearrange(x, "b n (heads d) -> b heads n d", heads=call.heads) for x in (call.q, call.k))
-        odds = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)  # [b heads n t]
+        odds = attention_probabilities(call.image_queries, call.text_keys)  # [b heads n t]
         mean = odds[..., slots].sum(-1).mean(1)  # [b n]
         maps[call.layer] = rearrange(mean, "b (h w) -> b h w", h=call.grid[0])
         return call.plain()

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ....dci_core.attention.cross import AttentionCall, AttentionRule
+from ....dci_core.attention.call import AttentionCall, AttentionRule
 from ....dci_core.attention.layers import LayerId
 from ....dci_core.errors import BadModel
 

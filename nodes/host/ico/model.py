@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....dci_core.attention.cross import AttentionRule
+from ....dci_core.attention.call import AttentionRule
 from ....dci_core.attention.layers import LayerId
 from ....dci_core.devices import moved, sent
 from ....dci_core.errors import PromptTooLong

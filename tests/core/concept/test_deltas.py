@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dci_core.attention.cross import AttentionCall
+from dci_core.attention.call import AttentionCall
 from dci_core.attention.layers import LayerId
 from dci_core.concept.compress import compress, compress_all, relative_error
 from dci_core.concept.deltas import Delta, KVDeltas, LayerDelta, changed

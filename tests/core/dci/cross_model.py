@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from dci_core.attention.cross import AttentionCall, AttentionRule
+from dci_core.attention.call import AttentionCall, AttentionRule
 from dci_core.attention.layers import LayerId
 from dci_core.families.unet import FAMILIES
 from dci_core.model import Text

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dci_core.attention.cross import AttentionCall
+from dci_core.attention.call import AttentionCall
 from dci_core.attention.layers import LayerId
+from dci_core.attention.spans import attention_probabilities
 from dci_core.dci.dbim import DbimSettings, branch_weights, dbim_rule, integrate
-from dci_core.dci.maps import BranchRows, attention_probabilities
+from dci_core.dci.maps import BranchRows
 from dci_core.errors import BadModel
 from dci_core.families.unet import FAMILIES
 from dci_core.text.tokens import PairTokens, TokenSet
@@ -244,7 +245,7 @@ def test_words_of_a_second_chunk_are_read_there() -> None:
     seen: list[Tensor] = []
     dbim_rule(FULL, ROWS, tokens, CPU, lambda layer, weights, grid: seen.append(weights))(call)
     real = [*range(1, 76), *range(78, 83)]
-    words = (10 * attention_probabilities(call.q, call.k, HEADS)[..., real]).softmax(-1)
+    words = (10 * attention_probabilities(call.image_queries, call.text_keys)[..., real]).softmax(-1)
     concept, noun = words[[2, 3]][..., [76, 77]].sum(-1), words[[4, 5]][..., [1]].sum(-1)
     torch.testing.assert_close(seen[0], branch_weights(concept, 1 - noun, 1.4))
 

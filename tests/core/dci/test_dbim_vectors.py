@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dci_core.attention.cross import AttentionCall
+from dci_core.attention.call import AttentionCall
 from dci_core.attention.layers import LayerId
 from dci_core.dci.dbim import DbimSettings, dbim_rule
 from dci_core.dci.maps import BranchRows

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dci_core.attention.cross import AttentionRule
+from dci_core.attention.call import AttentionRule
 from dci_core.attention.layers import LayerMask
 from dci_core.dci.branches import DciSettings, NoiseStream, auxiliary_seed, pair, unpair
 from dci_core.dci.guidance import dual_guided, guided

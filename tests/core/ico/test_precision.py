@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dci_core.attention.cross import AttentionRule
+from dci_core.attention.call import AttentionRule
 from dci_core.errors import BadSettings, TrainingDiverged
 from dci_core.ico.checkpoint import load_state, save_state
 from dci_core.ico.precision import FIRST_SCALE, GROWS_AFTER, LossScale, choose_precision, device_precision

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dci_core.attention.cross import AttentionRule
+from dci_core.attention.call import AttentionRule
 from dci_core.errors import BadConcept, BadSettings, PromptTooLong, SpanNotFound
 from dci_core.ico.checkpoint import load_state, save_state
 from dci_core.ico.data import TrainingData

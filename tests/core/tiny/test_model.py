@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dci_core.attention.cross import AttentionCall
+from dci_core.attention.call import AttentionCall
 from dci_core.attention.layers import LayerId
 from dci_core.errors import BadModel
 from dci_core.families.unet import find_family

@@ -1,0 +1,124 @@
+"""One block's attention as the methods see it: the seam between model families and methods.
+
+Cross-attention is the case of joint attention in which every query is of the image and every key of the text, so that
+all of an image token's attention falls on the text: its text share is 1. A method asks in these words, and knows no
+family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from einops import rearrange
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from .layers import LayerId
+from .rows import TokenRows
+from .spans import share_of_keys
+
+Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""(q, k, v, heads) -> hidden, all [rows tokens (heads d)]; the host may supply its fastest kernel."""
+
+
+def plain_attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Ordinary attention without a mask; [rows n (heads d)] in and out."""
+    q, k, v = (split_heads(x, heads) for x in (q, k, v))
+    return rearrange(scaled_dot_product_attention(q, k, v), "rows heads n d -> rows n (heads d)")
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """A view with the heads apart: [rows n (heads d)] -> [rows heads n d]."""
+    return rearrange(x, "rows n (heads d) -> rows heads n d", heads=heads)
+
+
+class BlockAttention(Protocol):
+    """What every method asks of a block's attention, cross or joint: where the image looks in the text."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(height, width) of the image tokens, row by row."""
+
+    @property
+    def image_queries(self) -> Tensor:
+        """[rows heads n d], queries of the image tokens."""
+
+    @property
+    def text_keys(self) -> Tensor | None:
+        """[rows heads t d], keys of the text tokens; None where the block was not asked to show them."""
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """One block's attention that a rule may compute anew.
+
+    q        [rows n (heads d)], queries: the image's, or a joint sequence's of text and image
+    k, v     [rows m (heads d)], already projected by the model's own weights: the text's, or the joint sequence's
+    context  [rows t c], the text that k and v were projected from
+    grid     (height, width) of the image tokens
+    attend   ordinary attention, supplied by whoever owns the model
+    rows     where text and image lie in a joint sequence; None: cross-attention
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    context: Tensor
+    heads: int
+    grid: tuple[int, int]
+    layer: LayerId
+    attend: Attend = plain_attend
+    rows: TokenRows | None = None
+
+    @property
+    def image(self) -> slice:
+        """The image tokens among the queries and in the result."""
+        return slice(None) if self.rows is None else self.rows.image
+
+    @property
+    def text(self) -> slice:
+        """The text tokens among the keys and values."""
+        return slice(None) if self.rows is None else self.rows.text
+
+    @property
+    def image_queries(self) -> Tensor:
+        """[rows heads n d], queries of the image tokens."""
+        return split_heads(self.q[:, self.image], self.heads)
+
+    @property
+    def text_keys(self) -> Tensor:
+        """[rows heads t d], keys of the text tokens."""
+        return split_heads(self.k[:, self.text], self.heads)
+
+    def plain(self) -> Tensor:
+        """The block's ordinary result before its output projection, [rows n (heads d)]."""
+        return self.attend(self.q, self.k, self.v, self.heads)
+
+    def text_part(self, out: Tensor) -> Tensor:
+        """What the image tokens read of the text, as a mean over the text alone, [rows n (heads d)].
+
+        out  the call's plain result, which it is in cross-attention
+        """
+        if self.rows is None:
+            return out
+        return plain_attend(self.q[:, self.image], self.k[:, self.text], self.v[:, self.text], self.heads)
+
+    def text_share(self) -> Tensor | None:
+        """Share of each image token's attention that falls on the text, [rows heads n]; None: all of it."""
+        if self.rows is None:
+            return None
+        return share_of_keys(self.image_queries, split_heads(self.k, self.heads), self.text)
+
+    def with_text(self, k: Tensor, v: Tensor) -> AttentionCall:
+        """The same call reading other keys and values."""
+        return replace(self, k=k, v=v)
+
+    def of_rows(self, choose: Callable[[Tensor], Tensor]) -> AttentionCall:
+        """The same call for some rows of its batch; `choose` takes them."""
+        return replace(self, q=choose(self.q), k=choose(self.k), v=choose(self.v))
+
+
+AttentionRule = Callable[[AttentionCall], Tensor]
+"""AttentionCall -> hidden before the output projection, [rows n (heads d)]."""
