@@ -5,14 +5,10 @@ Shapes: b rows, heads, n image tokens, t text tokens, d head width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from ..devices import autocast
-from ..indices import picker
-from ..text.tokens import TokenSet
 
 
 def attention_probabilities(q: Tensor, k: Tensor) -> Tensor:
@@ -37,22 +33,3 @@ def share_of_keys(q: Tensor, k: Tensor, which: slice) -> Tensor:
     heads = range(q.shape[1])  # one at a time: n x m of all heads at once would be gigabytes at full size
     each = (attention_probabilities(q[:, h : h + 1], k[:, h : h + 1])[..., which].sum(dim=-1) for h in heads)
     return torch.cat(list(each), dim=1)
-
-
-SpanMass = Callable[[Tensor], Tensor]
-"""probabilities [b heads n t] -> share of attention that falls on a span, [b heads n], in 0..1."""
-
-
-def span_mass(tokens: TokenSet, sharpness: float, device: torch.device) -> SpanMass:
-    """What measures the span of a prompt: its words' probabilities go through one more softmax, over the words.
-
-    Words stand before image tokens in memory there, since a softmax over a handful of neighbours is slow.
-    Source: released code of Jin et al., ECCV 2024 (methods, 3): softmax over the words of sharpness * attention.
-    """
-    real, span = picker(tokens.real, device), picker(tokens.span_in_real, device)
-
-    def mass(probabilities: Tensor) -> Tensor:
-        words = real(probabilities, -1).mT.contiguous()  # [b heads words n]
-        return span((sharpness * words).softmax(dim=-2), -2).sum(dim=-2)
-
-    return mass

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..attention.call import AttentionCall, AttentionRule
 from ..attention.layers import LayerId
-from ..attention.spans import attention_probabilities, span_mass
+from ..attention.spans import attention_probabilities
 from ..indices import picker
 from ..text.tokens import PairTokens, TokenSet
 
@@ -39,6 +39,25 @@ class AuxiliaryView:
 
     out: Tensor
     noun: Tensor
+
+
+SpanMass = Callable[[Tensor], Tensor]
+"""probabilities [b heads n t] -> share of attention that falls on a span, [b heads n], in 0..1."""
+
+
+def span_mass(tokens: TokenSet, sharpness: float, device: torch.device) -> SpanMass:
+    """What measures the span of a prompt: its words' probabilities go through one more softmax, over the words.
+
+    Words stand before image tokens in memory there, since a softmax over a handful of neighbours is slow.
+    Source: released code of Jin et al., ECCV 2024 (methods, 3): softmax over the words of sharpness * attention.
+    """
+    real, span = picker(tokens.real, device), picker(tokens.span_in_real, device)
+
+    def mass(probabilities: Tensor) -> Tensor:
+        words = real(probabilities, -1).mT.contiguous()  # [b heads words n]
+        return span((sharpness * words).softmax(dim=-2), -2).sum(dim=-2)
+
+    return mass
 
 
 Views = Callable[[AttentionCall, Tensor], tuple[Tensor, AuxiliaryView]]

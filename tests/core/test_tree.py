@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,22 @@ ROOT = Path(__file__).resolve().parents[2]
 MOST_LINES = 350
 HOST_MODULES = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "nodes", "server")
 LAYERS = ("dci_core", "nodes/host", "nodes", "")  # imports point to the left only
+ROOMS = (  # of dci_core: a room or a file imports only what stands before it
+    *("errors", "version", "devices", "indices", "fingerprint", "files", "intervals", "pretrained"),
+    *("noise", "attention", "families", "model", "text", "concept", "dci", "pictures", "ico", "dynaip", "flux", "tiny"),
+    *("score", "studies", "program", "__main__"),
+)
+MOST_WEIGHTS = 34 * 1024**2  # bytes that the published archive spends on the small worlds
+ARCHIVE = (  # all that it holds: files at the root, and folders whose files may go in
+    *("CHANGELOG.md", "LICENSE", "README.md", "__init__.py", "pyproject.toml"),
+    *("docs/demo.jpg", "docs/dynaip.jpg", "docs/evidence/frontier.png"),
+)
+FOLDERS = {
+    "dci_core": (".py", ".typed", ".md", ".json", ".txt", ".safetensors"),
+    "nodes": (".py",),
+    "js": (".js", ".md"),
+    "workflows": (".json", ".jpg"),
+}
 
 RUFF = [sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "TID251"]
 IMPORT_ALL = """
@@ -62,7 +79,7 @@ def test_importing_the_core_imports_no_host(tmp_path: Path) -> None:
 @pytest.mark.parametrize("module", HOST_MODULES)
 def test_the_linter_stops_a_host_import_in_the_core(module: str) -> None:
     assert "TID251" in lint(f"import {module}\n", "dci_core/dci/run.py")
-    assert "TID251" in lint(f"def late():\n    from {module} import thing\n", "dci_core/tiny/sample.py")
+    assert "TID251" in lint(f"def late():\n    from {module} import thing\n", "dci_core/tiny/model.py")
 
 
 def test_the_linter_stops_the_host_in_a_thin_node_but_not_the_node_api() -> None:
@@ -78,13 +95,60 @@ def test_the_linter_lets_the_host_side_import_the_host() -> None:
 def test_the_linter_stops_absolute_imports_of_the_core_in_the_pack() -> None:
     assert "TID251" in lint("from dci_core.attention.layers import LayerId\n", "dci_core/dci/run.py")
     assert "TID251" in lint("from dci_core.attention.layers import LayerId\n", "nodes/sample_nodes.py")
-    assert "TID251" not in lint("from .layers import LayerId\n", "dci_core/dci/run.py")
+    assert "TID251" not in lint("from ..attention.layers import LayerId\n", "dci_core/dci/run.py")
 
 
 def test_relative_imports_never_point_back() -> None:
     files = [ROOT / "__init__.py", *sources("dci_core", "nodes")]
     back = [(path.name, str(to)) for path in files for to in relative_targets(path) if layer(to) > layer(path)]
     assert back == []
+
+
+def room_of(path: Path) -> str:
+    """The room of dci_core, or the file at its door, that a path lies in."""
+    return path.relative_to(ROOT / "dci_core").parts[0].removesuffix(".py")
+
+
+def test_rooms_of_the_core_import_only_those_before_them() -> None:
+    files = [path for path in sources("dci_core") if path.name != "__init__.py" or path.parent.name != "dci_core"]
+    assert {room_of(path) for path in files} == set(ROOMS)
+    wrong = [
+        (str(path.relative_to(ROOT)), room_of(to))
+        for path in files
+        for to in relative_targets(path)
+        if to != ROOT / "dci_core" and ROOMS.index(room_of(to)) > ROOMS.index(room_of(path))
+    ]
+    assert wrong == []
+
+
+def published() -> list[str]:
+    """Files of the repository that `.comfyignore` lets into the archive."""
+
+    def listed(*more: str) -> set[str]:
+        command = ["git", "ls-files", "-z", *more]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        return set(done.stdout.split("\0")) - {""}
+
+    return sorted(listed() - listed("-c", "-i", "--exclude-from=.comfyignore"))
+
+
+def test_the_published_archive_holds_what_a_user_needs_and_nothing_else() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("the archive's content is told by git, and this is no checkout")
+    files = published()
+    stray = [
+        name
+        for name in files
+        if name not in ARCHIVE and Path(name).suffix not in FOLDERS.get(name.partition("/")[0], ())
+    ]
+    assert stray == [] and set(ARCHIVE) <= set(files)
+    assert not [name for name in files if "test" in Path(name).parts or "__pycache__" in name or "/." in name]
+    assert sum((ROOT / name).stat().st_size for name in files if name.endswith(".safetensors")) < MOST_WEIGHTS
+
+
+def test_the_archives_readme_shows_its_pictures() -> None:
+    shown = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert shown and set(shown) <= set(ARCHIVE)
 
 
 def test_every_file_is_short_enough_to_know() -> None:
