@@ -105,5 +105,5 @@ def _diagnosis(data: bytes) -> str:
     if not data:
         return "is empty"
     if data.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-        return "is a pickle under another name, which could run code"
+        return "is a file of Python objects under another name, which could run code"
     return "is cut short, damaged or no safetensors file"

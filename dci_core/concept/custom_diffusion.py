@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ..attention.layers import LayerId
 from ..errors import BadConcept
 from ..families.weight_names import in_order, read_diffusers, read_ldm, weight_key
 from ..files import check_finite, read_tensors
+from ..torch_files import load_weights_only
 from .deltas import Delta, LayerDelta
 from .learned import DEFAULT_RANK, Concept, check_trigger, pack_deltas
 
@@ -60,16 +60,17 @@ def import_original(
     rank: int | None = DEFAULT_RANK,
     encoder: str = "clip_l",
 ) -> Concept:
-    """A concept from the original `delta.ckpt`, a pickle, by weights-only loading; for the program, never for a node.
+    """A concept from the original `delta.ckpt`, of which tensors alone are read; for the program, never for a node.
 
     Holds either whole weights or, where it was compressed, factors u, v of the difference. Raises BadConcept.
     """
+    whole: Any = load_weights_only(checkpoint, EXPECTED, BadConcept, "check that it is a delta checkpoint")
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        state = whole["state_dict"]
         rows = state["embed"]
-    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError) as error:
+    except (KeyError, TypeError) as error:
         raise BadConcept(
-            f'"{checkpoint.name}" cannot be read as plain weights', EXPECTED, "check that it is a delta checkpoint"
+            f'"{checkpoint.name}" holds no state_dict with an embed', EXPECTED, "check that it is a delta checkpoint"
         ) from error
     rows = torch.cat([x.reshape(-1, x.shape[-1]) for x in rows.values()]) if isinstance(rows, dict) else rows
     flat = {key: value for key, value in state.items() if key != "embed"}

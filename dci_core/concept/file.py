@@ -51,7 +51,7 @@ def load_concept(
 ) -> Concept:
     """The concept of a file; with a family, also checked against the model it is for (`check_fit`).
 
-    Raises BadConcept for a file that is missing, cut short, foreign, a pickle, not finite or of another format version.
+    Raises BadConcept for a file that is missing, cut short, foreign, not finite or of another format version.
     """
     tensors, metadata = read_tensors(path)
     _check_format(path, metadata)

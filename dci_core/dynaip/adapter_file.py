@@ -58,7 +58,7 @@ def load_adapter(path: Path, *, family: str | None = None) -> Adapter | PooledAd
 
     family  name of the model's family; another one is refused
 
-    Raises BadAdapter for a file that is missing, cut short, a pickle, not finite, no adapter, a U-Net's, of a newer
+    Raises BadAdapter for a file that is missing, cut short, not finite, no adapter, a U-Net's, of a newer
     format version, or made for another family.
     """
     tensors, metadata = read_file(path)
@@ -146,7 +146,7 @@ def _frozen(adapter: Adapter) -> Adapter:
 def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """(tensors, metadata) of a safetensors file, mapped rather than copied; nothing in it is ever executed.
 
-    Raises BadAdapter for a file that is missing, cut short or a pickle.
+    Raises BadAdapter for a file that is missing, cut short or of torch.save.
     """
     expected = "an image prompt adapter (safetensors) was expected"
     try:
@@ -155,7 +155,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (OSError, SafetensorError, ValueError) as error:
         if path.suffix.lower() in (".bin", ".pt", ".pth", ".ckpt"):
             do = "turn it into safetensors: python -m dci_core adapter-convert --in FILE --out FILE"
-            raise BadAdapter(f'"{path.name}" is a pickle, which could run code', expected, do) from error
+            raise BadAdapter(f'"{path.name}" is a file of torch.save, which could run code', expected, do) from error
         what = "is cut short, damaged or no safetensors file" if path.is_file() else "could not be read"
         raise BadAdapter(f'"{path.name}" {what}', expected, "check the path, or download it again") from error
 

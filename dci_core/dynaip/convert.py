@@ -1,24 +1,25 @@
 """A public IP-Adapter's file as safetensors, with the vision model's pooling head where one is given.
 
-A pickle (.bin) is loaded weights-only: no code of the file ever runs.
+Of a file of torch.save (.bin) nothing but tensors is read: no code in it ever runs.
 """
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ..errors import BadAdapter
 from ..families.mmdit import MmditFamily
 from ..files import stream_tensors
+from ..torch_files import load_weights_only
 from .adapter import AdapterParams
 from .adapter_file import check_numbers, read_file
 from .ancestors import PooledAdapter, read_ancestor
 from .pooling_head import HEAD_PREFIX, read_head
+
+BIN = "a file of torch.save (.bin) with tensors alone was expected"
 
 
 def convert_adapter(
@@ -90,7 +91,7 @@ def _head_for(params: AdapterParams, vision: Path, name: str) -> dict[str, Tenso
 
 def _load(path: Path, *, may_be_safe: bool) -> dict[str, Tensor]:
     if path.suffix.lower() != ".safetensors":
-        return dict(flat_tensors(_unpickled(path), path.name))
+        return dict(flat_tensors(load_weights_only(path, BIN, BadAdapter), path.name))
     if may_be_safe:
         return read_file(path)[0]
     raise BadAdapter(
@@ -98,18 +99,3 @@ def _load(path: Path, *, may_be_safe: bool) -> dict[str, Tensor]:
         "a .bin file was expected, or --vision with the file of a SigLIP",
         "load it in the node as it is, or add --vision where the adapter is InstantX's",
     )
-
-
-def _unpickled(path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise BadAdapter(
-            f'"{path.name}" could not be read ({error.strerror or error})', "a .bin file was expected", "check the path"
-        ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise BadAdapter(
-            f'"{path.name}" holds more than tensors, or is damaged',
-            "a file of torch.save with tensors alone was expected",
-            "download it again",
-        ) from error

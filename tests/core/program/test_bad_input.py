@@ -174,7 +174,7 @@ def make_bad_concept(kind: str, concept: Path, path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("pickle", "pickle"),
+        ("pickle", "Python objects"),
         ("cut", "cut short"),
         ("family", "sd15"),
         ("foreign", "another kind"),
