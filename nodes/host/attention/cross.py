@@ -9,37 +9,9 @@ from torch import Tensor
 
 from ....dci_core.attention.call import AttentionCall, AttentionRule
 from ....dci_core.attention.layers import LayerId
-from ....dci_core.errors import BadModel
 
 Replacement = Callable[..., Tensor]
 CONTEXT = "ico_dci_context"  # private key: the text of this block call, put there by the patch, read by the replacement
-
-
-def cross_attention_layers(model: Any) -> tuple[LayerId, ...]:
-    """Every text cross-attention of a U-Net patcher, numbered as the host does, in the order of the forward pass."""
-    from comfy.ldm.modules.attention import BasicTransformerBlock
-
-    network = model.model.diffusion_model
-    if not hasattr(network, "input_blocks"):
-        raise BadModel(
-            f"the model is a {type(network).__name__}",
-            "a U-Net with cross-attention (SD 1.x, SD 2.x, SDXL, tiny) is expected",
-            "load one of those",
-        )
-    found = [
-        layer_named(name)
-        for name, module in network.named_modules()
-        if isinstance(module, BasicTransformerBlock) and getattr(module, "attn2", None) is not None
-    ]
-    order = {"input": 0, "middle": 1, "output": 2}
-    return tuple(sorted(found, key=lambda layer: (order[layer.stage], layer.block, layer.index)))
-
-
-def layer_named(name: str) -> LayerId:
-    """`input_blocks.4.1.transformer_blocks.0` -> input 4 0. The middle block's module is 1, its key is 0."""
-    parts = name.split(".")
-    stage = parts[0].removesuffix("_blocks").removesuffix("_block")
-    return LayerId(stage, 0 if stage == "middle" else int(parts[1]), int(parts[-1]))
 
 
 def with_rule(options: dict[str, Any], layers: Iterable[LayerId], rule: AttentionRule) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -10,19 +10,18 @@ from typing import Any
 from ....dci_core.attention.joint import BlockId
 from ....dci_core.errors import BadModel
 from ....dci_core.families.mmdit import FAMILIES, MmditFamily
+from .blocks import joint_blocks
 
 
 @dataclass(frozen=True)
 class HostKind:
     """One of the host's network classes.
 
-    lists  kind of block -> the network's list of them
     sizes  the attributes that hold width and number of heads; the latter of the network or of its first block
     """
 
     module: str
     name: str
-    lists: Mapping[str, str]
     sizes: tuple[str, str] = ("hidden_size", "num_heads")
 
     def is_kind_of(self, network: Any) -> bool:
@@ -32,20 +31,16 @@ class HostKind:
     def measure(self, network: Any) -> tuple[int, int, dict[str, int]]:
         """(width, heads, number of blocks of each kind)."""
         width, heads = self.sizes
-        first = getattr(network, next(iter(self.lists.values())))[0]
-        counts = {stream: len(getattr(network, blocks)) for stream, blocks in self.lists.items()}
+        blocks = joint_blocks(network)
+        first = next(iter(blocks.values()))
+        counts = dict(Counter(block.stream for block in blocks))
         return int(getattr(network, width)), int(getattr(network, heads, None) or getattr(first, heads)), counts
 
 
 KINDS = (
-    HostKind("comfy.ldm.flux.model", "Flux", {"double": "double_blocks", "single": "single_blocks"}),
-    HostKind("comfy.ldm.modules.diffusionmodules.mmdit", "MMDiT", {"double": "joint_blocks"}),
-    HostKind(
-        "comfy.ldm.qwen_image.model",
-        "QwenImageTransformer2DModel",
-        {"double": "transformer_blocks"},
-        ("inner_dim", "num_attention_heads"),
-    ),
+    HostKind("comfy.ldm.flux.model", "Flux"),
+    HostKind("comfy.ldm.modules.diffusionmodules.mmdit", "MMDiT"),
+    HostKind("comfy.ldm.qwen_image.model", "QwenImageTransformer2DModel", ("inner_dim", "num_attention_heads")),
 )
 
 
@@ -80,13 +75,8 @@ def mmdit_of(model: Any) -> MmditFamily:
 
 def image_first_blocks(model: Any) -> frozenset[BlockId]:
     """Blocks that put image rows before text rows; older hosts have a switch for it."""
-    network = model.diffusion_model
-    return frozenset(
-        BlockId(stream, index)
-        for stream, blocks in kind_of(network).lists.items()
-        for index, module in enumerate(getattr(network, blocks))
-        if getattr(module, "flipped_img_txt", False)
-    )
+    blocks = joint_blocks(model.diffusion_model)
+    return frozenset(block for block, module in blocks.items() if getattr(module, "flipped_img_txt", False))
 
 
 def token_grid(model: Any, height: int, width: int) -> tuple[int, int]:

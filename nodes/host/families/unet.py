@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ....dci_core.attention.layers import LayerId
 from ....dci_core.errors import BadModel
 from ....dci_core.families.unet import FAMILIES, Family
-from ..attention.cross import cross_attention_layers
+from .blocks import cross_attention_blocks
 
 
 def family_of(model: Any) -> Family:
@@ -21,6 +22,18 @@ def family_of(model: Any) -> Family:
         f"one of {', '.join(FAMILIES)} is expected",
         "load a checkpoint of one of these families",
     )
+
+
+def cross_attention_layers(model: Any) -> tuple[LayerId, ...]:
+    """Every text cross-attention of a U-Net patcher, numbered as the host does, in the order of the forward pass."""
+    network = model.model.diffusion_model
+    if not hasattr(network, "input_blocks"):
+        raise BadModel(
+            f"the model is a {type(network).__name__}",
+            "a U-Net with cross-attention (SD 1.x, SD 2.x, SDXL, tiny) is expected",
+            "load one of those",
+        )
+    return cross_attention_blocks(network)
 
 
 def text_width(model: Any) -> int:

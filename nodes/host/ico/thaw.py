@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..families.blocks import blocks_in
+
 
 @contextmanager
 def open_to_gradients(*networks: nn.Module, recomputes: bool = False) -> Iterator[None]:
@@ -85,12 +87,10 @@ def out_of_place(network: nn.Module) -> Iterator[None]:
 def recomputing(network: nn.Module) -> Iterator[None]:
     """The blocks that hold nearly all weights are computed again where the backward pass needs what is inside them."""
     from comfy.clip_model import CLIPLayer
-    from comfy.ldm.modules.attention import BasicTransformerBlock
     from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 
-    blocks = [
-        module for module in network.modules() if isinstance(module, (BasicTransformerBlock, ResBlock, CLIPLayer))
-    ]
+    others = [module for module in network.modules() if isinstance(module, (ResBlock, CLIPLayer))]
+    blocks = [*(module for _, module in blocks_in(network)), *others]
     before = [vars(block).get("forward") for block in blocks]
     try:
         for block in blocks:

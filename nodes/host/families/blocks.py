@@ -1,0 +1,85 @@
+"""The host's blocks in which an image attends to text: one registry, keyed by the block's class.
+
+A new family of models is a row here, with its sizes in `dci_core/families`; where its hook is of a new kind, it gets an
+installer in `nodes/host/attention` too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+from ....dci_core.attention.joint import BlockId
+from ....dci_core.attention.layers import LayerId
+
+Block = LayerId | BlockId
+STAGES = ("input", "middle", "output")
+
+
+@dataclass(frozen=True)
+class BlockKind:
+    """One of the host's block classes.
+
+    module  where the class is
+    stream  "cross": a cross-attention on the text (attention/cross.py installs a rule there); "double" or "single": a
+            joint attention of text and image (attention/joint.py)
+    part    attribute that such a block must have, where some blocks of the class have no text attention
+    """
+
+    module: str
+    name: str
+    stream: str
+    part: str | None = None
+
+    @cached_property
+    def own_class(self) -> type:
+        """The class itself."""
+        return getattr(import_module(self.module), self.name)
+
+    def holds(self, module: Any) -> bool:
+        """Whether a module is such a block."""
+        return isinstance(module, self.own_class) and (
+            self.part is None or getattr(module, self.part, None) is not None
+        )
+
+    def block(self, path: str) -> Block:
+        """What the core calls the block at this path inside its network."""
+        return layer_named(path) if self.stream == "cross" else BlockId(self.stream, int(path.rpartition(".")[2]))
+
+
+KINDS = (
+    BlockKind("comfy.ldm.modules.attention", "BasicTransformerBlock", "cross", "attn2"),
+    BlockKind("comfy.ldm.flux.layers", "DoubleStreamBlock", "double"),
+    BlockKind("comfy.ldm.flux.layers", "SingleStreamBlock", "single"),
+    BlockKind("comfy.ldm.modules.diffusionmodules.mmdit", "JointBlock", "double"),
+    BlockKind("comfy.ldm.qwen_image.model", "QwenImageTransformerBlock", "double"),
+)
+
+
+def blocks_in(network: Any) -> Iterator[tuple[Block, Any]]:
+    """(name in the core, module) of every block with text attention, as the network lists them."""
+    for path, module in network.named_modules():
+        for kind in KINDS:
+            if kind.holds(module):
+                yield kind.block(path), module
+
+
+def cross_attention_blocks(network: Any) -> tuple[LayerId, ...]:
+    """Every cross-attention of a U-Net, in the order of the forward pass."""
+    found = [block for block, _ in blocks_in(network) if isinstance(block, LayerId)]
+    return tuple(sorted(found, key=lambda layer: (STAGES.index(layer.stage), layer.block, layer.index)))
+
+
+def joint_blocks(network: Any) -> dict[BlockId, Any]:
+    """Every joint attention of a transformer and its module, as the network lists them."""
+    return {block: module for block, module in blocks_in(network) if isinstance(block, BlockId)}
+
+
+def layer_named(path: str) -> LayerId:
+    """`input_blocks.4.1.transformer_blocks.0` -> input 4 0. The middle block's module is 1, its key is 0."""
+    parts = path.split(".")
+    stage = parts[0].removesuffix("_blocks").removesuffix("_block")
+    return LayerId(stage, 0 if stage == "middle" else int(parts[1]), int(parts[-1]))
