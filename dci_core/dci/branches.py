@@ -55,8 +55,8 @@ class DciSettings(Balance):
     guidance      "shared": the concept latent's unconditional serves both, 3 rows for 2; "separate": 4 rows;
                   "aligned": separate, and both branches start from the same noise
     gain          "reference": the released constant; "scaled": in proportion to the image tokens (see families.py)
-    layers        which layers integrate, and how far
-    region        [h w] or [b h w] in 0..1, where in the picture it acts; None: everywhere
+    layers        which layers integrate, and how far. Higher: DCI acts more in that layer
+    region        [h w] or [b h w] in 0..1, where in the picture it acts. Higher: more there; None: everywhere
     one_auxiliary   one auxiliary picture serves the whole batch (`separate` alone); each picture's auxiliary then saw
                     the first one's noise
     auxiliary_seed  of the auxiliary noise of every picture; None: derived from each picture's own

@@ -54,9 +54,10 @@ class Balance:
 class DbimSettings(Balance):
     """How the branches are weighed, layer by layer.
 
-    shares            per layer in 0..1, how far it goes from plain to integrated; a layer not named is plain
+    shares            per layer in 0..1, how far it goes from plain to integrated. Higher: DCI acts more in that layer;
+                      a layer not named is plain
     reference_tokens  per layer, image tokens at which the gain is GAIN (mode `scaled`); None: GAIN everywhere
-    region            [h w] or [b h w] in 0..1, multiplies the share where it lies; None: everywhere
+    region            [h w] or [b h w] in 0..1, multiplies the share. Higher: DCI acts more there; None: 1 everywhere
     """
 
     shares: Mapping[LayerId, float]
@@ -154,6 +155,7 @@ def dbim_rule(
     """
     if not rows.concept:
         return AttentionCall.plain
+    # Indices and masks, put on the device before the first call
     concept = picker(rows.concept, device)
     places = indices_on(rows.concept, device)
     sharpness = settings.token_sharpness
@@ -171,6 +173,7 @@ def dbim_rule(
         mask = masks[grid] if grid in masks else region_on(region, grid)
         return share * rearrange(mask, "b n -> b 1 n")
 
+    # What runs in each layer
     def rule(call: AttentionCall) -> Tensor:
         out = call.plain()
         share = settings.shares.get(call.layer, 0.0)

@@ -27,7 +27,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """How a run steps. eta: fresh noise of `ddim`, 0..1. cfg 1 leaves the empty prompt out."""
+    """How a run steps.
+
+    cfg  guidance away from the empty prompt. Higher: closer to the prompt, less natural; 1 leaves the empty prompt out
+    eta  fresh noise of `ddim`, 0..1. Higher: more
+    """
 
     num_steps: int = 30
     cfg: float = 6.0  # released code's default

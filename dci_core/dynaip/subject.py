@@ -20,8 +20,9 @@ MAX_SCALE = 10.0
 class Subject:
     """How one reference is read.
 
-    scale       of what image rows read; 1 as trained, 0 not at all
-    text_scale  of what text rows read, 0..1: 1 as in training, 0 as the method does at inference (DDS)
+    scale       of what image rows read. Higher: more of the reference; 1 as trained, 0 not at all
+    text_scale  of what text rows read, 0..1. Higher: more of what else the reference shows; 1 as in training, 0 as the
+                method does at inference (DDS)
     region      [h w] or [b h w] in 0..1 at any size, where image rows read; None: everywhere
     start, end  fractions of the schedule, 0 at its start; the subject is read from start on and before end
     blocks      the blocks that read it; None: every block that the adapter has

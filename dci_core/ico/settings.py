@@ -29,24 +29,27 @@ PRIVATE = ("templates", "prefix", "suffix")  # words of captions: in the resume 
 class IcoSettings:
     """How a concept is learned; defaults follow the released code on SD 1.x with one GPU.
 
-    steps              updates of the weights
+    steps              updates of the weights. More: closer to the pictures, and deafer to the prompt
     batch              reference pictures in one pass; the prior adds as many rows
     accumulation       passes averaged into one update
-    learning_rate      per picture; key/value weights and modifier tokens train at `rate`
+    learning_rate      per picture; key/value weights and modifier tokens train at `rate`. Higher: as more steps, until
+                       it diverges
     scale_rate         multiply learning_rate by batch and accumulation, as the released code does
-    context_factor     contexts train this many times faster
-    weight_decay       pulls the learned changes, not the model's weights, to zero
+    context_factor     contexts train this many times faster. Higher: more of each picture stays private to it
+    weight_decay       pulls the learned changes, not the model's weights, to zero. Higher: a weaker concept
     schedule           "constant" or "cosine" (down to zero), after warmup_steps of linear rise
     clip_norm          longest allowed gradient, or None
-    rank               factors of each key/value change, or None for full rank
+    rank               factors of each key/value change, or None for full rank. Higher: more can be learned, at more
+                       memory and a larger file
     rank_rate          factors train this many times faster than a full change would
-    modifier_tokens    learned tokens before the noun
+    modifier_tokens    learned tokens before the noun. More: more of the look sits in the words
     contexts           False: fixed templates instead (Custom Diffusion's training)
     prefix, suffix     words the contexts start from, or a number of random vectors
     positions          "reference" keeps the released code's positions of the learned rows, "corrected" their slots'
     templates          drawn from for pictures without a caption when contexts are off
     prior              "teacher": the untrained model's answer to the noun alone; "pictures": class pictures; "none"
-    flip_probability   chance of the mirrored picture
+    prior_weight       of the prior beside the pictures. Higher: other things of the noun's class stay as they were
+    flip_probability   chance of the mirrored picture. 0 for things that have a left and a right, as lettering has
     timestep_range     first and last training timestep drawn, uniformly, both included
     precision          what the passes of the model are computed in: "fp32", "bf16", "fp16"; what is learned stays fp32
     """

@@ -22,7 +22,7 @@ from .bases import open_tiny
 from .console import Console
 from .evidence import check_plots, choose_device, choose_workers, one_thread, write_study
 from .places import check_folder
-from .tiny_world import House
+from .tiny_world import TinyWorld
 
 SHIPPED = "adapter"  # its name among the weights
 QUICK_HELP, FULL_HELP = "under 15 minutes on two cores (the default)", "a night on a CPU, or a GPU"
@@ -94,7 +94,7 @@ def size_from(options: Namespace) -> protocol.Size:
 def check_weights(folder: Path) -> None:
     """Nothing, or BadModel: workers must not be the ones to find out."""
     open_tiny(folder, torch.device("cpu"))
-    assert House(folder).judge is not None
+    assert TinyWorld(folder).judge is not None
 
 
 def check_adapter(path: Path) -> str:

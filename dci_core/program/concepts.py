@@ -18,7 +18,7 @@ from ..families.unet import find_family
 from ..files import read_tensors
 from .console import Console
 from .places import check_out
-from .tiny_world import House, known_noun
+from .tiny_world import TinyWorld, known_noun
 from .train import read_rank
 
 SAFETENSORS = (".safetensors",)
@@ -119,6 +119,6 @@ def read_base(options: Namespace) -> Mapping[str, Tensor]:
                 "its checkpoint (safetensors) was expected",
                 "add --base FILE",
             )
-        return House(options.weights).model.unet.state_dict()
+        return TinyWorld(options.weights).model.unet.state_dict()
     tensors = read_tensors(options.base, "checkpoint")[0]
     return {name.removeprefix(CHECKPOINT_PREFIX): x for name, x in tensors.items()}

@@ -35,7 +35,7 @@ from .console import Bar, Console
 from .demo_sheet import Note, Row, Summary, draw_sheet
 from .places import check_out, save_image
 from .sampling import Drawn, draw, pair_prompts, plain_prompts, with_concept
-from .tiny_world import House
+from .tiny_world import TinyWorld
 from .training import Course, Stopped, encode, learn, start
 from .world import write_references
 
@@ -74,25 +74,25 @@ class Shot:
 def demo(options: Namespace, console: Console) -> int:
     """Trains, draws, judges; writes the sheet, and the numbers as JSON beside it."""
     sheet = check_out(options.out, (".png",))
-    house, clock = House(options.weights), Clock()
+    tiny_world, clock = TinyWorld(options.weights), Clock()
     settings = TINY_ICO if options.steps is None else replace(TINY_ICO, steps=options.steps)
     check_settings(settings)
     with clock.time("total"):
         folder = sheet.with_name(f"{sheet.stem}-pictures")
         references = write_and_read(folder)
-        scale = scale_for(house.judge, THING, KIND)
+        scale = scale_for(tiny_world.judge, THING, KIND)
         try:
             with clock.time("train"):
-                concept = train(house, references, settings, sheet, console)
+                concept = train(tiny_world, references, settings, sheet, console)
         except Stopped as stopped:
             stopped.kept.unlink(missing_ok=True)
             raise KeyboardInterrupt from stopped
-        shots = draw_all(house, concept, scale, clock, console)
+        shots = draw_all(tiny_world, concept, scale, clock, console)
         numbers = measure(shots)
     seconds = {part: round(passed, 1) for part, passed in clock.seconds.items()}
     result = {**numbers, "n": len(SEEDS) * len(shots["plain"]), "seconds": seconds}
     pictures = [picture.pixels for picture in references]
-    drawn = draw_sheet(pictures, sheet_rows(house, shots), summaries(result), concept.noun, result["n"])
+    drawn = draw_sheet(pictures, sheet_rows(tiny_world, shots), summaries(result), concept.noun, result["n"])
     save_image(drawn, sheet)
     write_bytes(sheet.with_suffix(".json"), (json.dumps(result, indent=2) + "\n").encode())
     console.result(result, table(result) + f"\nsheet: {sheet}")
@@ -110,36 +110,40 @@ def write_and_read(folder: Path) -> list[Picture]:
     return read
 
 
-def train(house: House, references: list[Picture], settings: IcoSettings, sheet: Path, console: Console) -> Concept:
+def train(
+    tiny_world: TinyWorld, references: list[Picture], settings: IcoSettings, sheet: Path, console: Console
+) -> Concept:
     """The concept, which stays beside the sheet."""
     out = sheet.with_name(f"{sheet.stem}-concept.safetensors")
     course = Course(settings, THING.thing.noun, f"my{THING.thing.noun}", out)
-    data = encode(house, references)
-    return learn(house, data, start(house, data, course, resumes=False), course, console)
+    data = encode(tiny_world, references)
+    return learn(tiny_world, data, start(tiny_world, data, course, resumes=False), course, console)
 
 
-def draw_all(house: House, concept: Concept, scale: Scale, clock: Clock, console: Console) -> dict[str, list[Shot]]:
+def draw_all(
+    tiny_world: TinyWorld, concept: Concept, scale: Scale, clock: Clock, console: Console
+) -> dict[str, list[Shot]]:
     """Every prompt at every seed, both ways, from the same noise."""
-    model, asks = with_concept(house, concept), asks_for(THING)
+    model, asks = with_concept(tiny_world, concept), asks_for(THING)
     steps = len(spaced_sigmas(TINY_SAMPLE.spacing, TINY_SAMPLE.num_steps)) - 1
     shots: dict[str, list[Shot]] = {}
     with console.bar(len(WAYS) * len(asks) * len(SEEDS) * steps, "sampling") as bar:
         for way in WAYS:
             with clock.time(f"sample_{way}"):
-                drawn = [draw_one(house, model, concept, ask, way, bar) for ask in asks]
+                drawn = [draw_one(tiny_world, model, concept, ask, way, bar) for ask in asks]
             pairs = zip(asks, drawn, strict=True)
-            shots[way] = [Shot(ask, d, judged(house.judge, d.pictures, scale, ask)) for ask, d in pairs]
+            shots[way] = [Shot(ask, d, judged(tiny_world.judge, d.pictures, scale, ask)) for ask, d in pairs]
     return shots
 
 
-def draw_one(house: House, model: TinyModel, concept: Concept, ask: Ask, way: str, bar: Bar) -> Drawn:
+def draw_one(tiny_world: TinyWorld, model: TinyModel, concept: Concept, ask: Ask, way: str, bar: Bar) -> Drawn:
     """One prompt at every seed."""
     if way == "plain":
         prompts, dci = plain_prompts(model, concept, ask.template), None
     else:
         prompts, dci = pair_prompts(model, concept, ask.template, AUXILIARY), TINY_DCI
     return draw(
-        house, model, prompts, seeds=SEEDS, settings=TINY_SAMPLE, dci=dci, bar=bar, records_weights=dci is not None
+        tiny_world, model, prompts, seeds=SEEDS, settings=TINY_SAMPLE, dci=dci, bar=bar, records_weights=dci is not None
     )
 
 
@@ -191,7 +195,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def sheet_rows(house: House, shots: dict[str, list[Shot]]) -> list[Row]:
+def sheet_rows(tiny_world: TinyWorld, shots: dict[str, list[Shot]]) -> list[Row]:
     """The sheet's row of each prompt."""
     rows = []
     for plain, dci in zip(shots["plain"], shots["dci"], strict=True):

@@ -24,7 +24,7 @@ from ..studies.dci.study import JUDGE_PARTS, Plan, carry_out, read_studies, stil
 from ..studies.dci.summary import summarise, write_tables
 from .console import Console
 from .places import check_folder
-from .tiny_world import House
+from .tiny_world import TinyWorld
 
 MOST_WORKERS = 256
 
@@ -96,9 +96,9 @@ def choose_device() -> str:
 
 
 def check_weights(folder: Path) -> None:
-    """Nothing, or BadModel (from the house): workers must not be the ones to find out."""
-    house = House(folder)
-    for part in (house.model, house.codec, house.judge):
+    """Nothing, or BadModel (from the small world): workers must not be the ones to find out."""
+    tiny_world = TinyWorld(folder)
+    for part in (tiny_world.model, tiny_world.codec, tiny_world.judge):
         assert part is not None
 
 

@@ -22,7 +22,7 @@ from .choices import chosen
 from .console import Console
 from .places import PICTURES, check_out, save_image
 from .sampling import draw, pair_prompts, plain_prompts, with_concept
-from .tiny_world import House, known_noun, unknown_words
+from .tiny_world import TinyWorld, known_noun, unknown_words
 
 MOST_SEED = 2**63 - 1
 
@@ -31,9 +31,9 @@ def sample(options: Namespace, console: Console) -> int:
     """Draws and saves the grid: a row a prompt, a column a seed."""
     out = check_out(options.out, PICTURES)
     settings, dci, seeds = read_settings(options), read_dci(options), read_seeds(options)
-    house = House(options.weights)
-    concept = house.load_concept(options.concept)
-    model = with_concept(house, concept, options.concept_strength)
+    tiny_world = TinyWorld(options.weights)
+    concept = tiny_world.load_concept(options.concept)
+    model = with_concept(tiny_world, concept, options.concept_strength)
     if dci is None:
         prompts = [plain_prompts(model, concept, template) for template in options.prompt]
     else:
@@ -44,7 +44,7 @@ def sample(options: Namespace, console: Console) -> int:
     rows: list[Tensor] = []
     with console.bar(steps * len(seeds) * len(prompts), "sampling") as bar:
         for one in prompts:
-            rows.append(draw(house, model, one, seeds=seeds, settings=settings, dci=dci, bar=bar).pictures)
+            rows.append(draw(tiny_world, model, one, seeds=seeds, settings=settings, dci=dci, bar=bar).pictures)
     save_image(grid(rows), out)
     console.result(facts(options, seeds, dci), f"{out}: {len(rows)} x {len(seeds)} pictures")
     return 0

@@ -20,7 +20,7 @@ from ..text.prompts import Prompts
 from ..text.tokens import PLACEHOLDER, PromptPair
 from ..tiny.model import TinyModel
 from .console import Bar
-from .tiny_world import ENCODER, House
+from .tiny_world import ENCODER, TinyWorld
 
 ROWS = 8  # pictures in one run; noise depends on the seed alone, so the pictures do not
 
@@ -41,9 +41,9 @@ class Drawn:
     warnings: tuple[str, ...] = ()
 
 
-def with_concept(house: House, concept: Concept, strength: float = 1.0) -> TinyModel:
+def with_concept(tiny_world: TinyWorld, concept: Concept, strength: float = 1.0) -> TinyModel:
     """The small world's model, able to draw the concept; raises BadConcept."""
-    return apply_concept(house.model, concept, strength, base_hash=house.base_hash)
+    return apply_concept(tiny_world.model, concept, strength, base_hash=tiny_world.base_hash)
 
 
 def pair_prompts(model: TinyModel, concept: Concept, template: str, auxiliary: str) -> Prompts:
@@ -70,7 +70,7 @@ def advance(bar: Bar, num: int, step: Step) -> None:
 
 @torch.no_grad()
 def draw(
-    house: House,
+    tiny_world: TinyWorld,
     model: TinyModel,
     prompts: Prompts,
     *,
@@ -94,9 +94,9 @@ def draw(
             on_step=partial(advance, bar, len(rows)),
         )
         parts.append(run)
-    auxiliary = [house.codec.decode(part.auxiliary) for part in parts if part.auxiliary is not None]
+    auxiliary = [tiny_world.codec.decode(part.auxiliary) for part in parts if part.auxiliary is not None]
     return Drawn(
-        torch.cat([house.codec.decode(part.concept) for part in parts]),
+        torch.cat([tiny_world.codec.decode(part.concept) for part in parts]),
         torch.cat(auxiliary) if auxiliary else None,
         parts[0].weights,
         parts[0].warnings,

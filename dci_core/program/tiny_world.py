@@ -27,7 +27,7 @@ ENCODER = "clip_l"
 
 
 @dataclass(frozen=True)
-class House:
+class TinyWorld:
     """The small world's parts; each is read from the folder when it is first asked for. Raises BadModel."""
 
     folder: Path = WEIGHTS

@@ -16,7 +16,7 @@ from ..tiny.defaults import TINY_ICO
 from .choices import chosen
 from .console import Console
 from .places import check_out
-from .tiny_world import House, free_trigger, known_noun
+from .tiny_world import TinyWorld, free_trigger, known_noun
 from .training import Course, Stopped, check_unfinished, encode, learn, start
 
 INTERRUPTED = 130  # what shells give for Ctrl-C
@@ -29,11 +29,11 @@ def train(options: Namespace, console: Console) -> int:
     size = find_family("tiny").picture_size
     pictures = load_pictures(options.images, size)
     class_pictures = load_pictures(options.class_pictures, size) if options.class_pictures else []
-    house = House(options.weights)
-    data = encode(house, pictures, class_pictures)
-    state = start(house, data, course, resumes=options.resume)
+    tiny_world = TinyWorld(options.weights)
+    data = encode(tiny_world, pictures, class_pictures)
+    state = start(tiny_world, data, course, resumes=options.resume)
     try:
-        concept = learn(house, data, state, course, console)
+        concept = learn(tiny_world, data, state, course, console)
     except Stopped as stopped:
         return report_stop(stopped, options, console)
     console.result(facts(course, concept, len(pictures)), describe(course, concept, len(pictures)))

@@ -21,7 +21,7 @@ from ..ico.train import StepReport, train_steps
 from ..pictures.reference import Picture
 from .console import Bar, Console
 from .interrupt import gentle_stop
-from .tiny_world import House, rare_ids
+from .tiny_world import TinyWorld, rare_ids
 
 log = logging.getLogger(__name__)
 RECENT = 20  # steps in the mean loss that the bar shows
@@ -58,22 +58,24 @@ class Course:
         return self.out.with_name(self.out.stem + KEPT_SUFFIX)
 
 
-def encode(house: House, pictures: Sequence[Picture], class_pictures: Sequence[Picture] = ()) -> TrainingData:
+def encode(tiny_world: TinyWorld, pictures: Sequence[Picture], class_pictures: Sequence[Picture] = ()) -> TrainingData:
     """The pictures as training reads them."""
     return encode_pictures(
         pictures,
-        house.codec.encode,
+        tiny_world.codec.encode,
         class_pictures=class_pictures,
         class_captions=[picture.caption for picture in class_pictures],
     )
 
 
-def start(house: House, data: TrainingData, course: Course, *, resumes: bool) -> TrainState:
+def start(tiny_world: TinyWorld, data: TrainingData, course: Course, *, resumes: bool) -> TrainState:
     """A training at its beginning or where it was stopped; it stands on disk, with room for the rest."""
     if resumes:
-        state = load_state(course.kept, house.model, data, course.settings, noun=course.noun, rare_tokens=rare_ids())
+        state = load_state(
+            course.kept, tiny_world.model, data, course.settings, noun=course.noun, rare_tokens=rare_ids()
+        )
     else:
-        state = begin_training(house.model, data, course.settings, noun=course.noun, rare_tokens=rare_ids())
+        state = begin_training(tiny_world.model, data, course.settings, noun=course.noun, rare_tokens=rare_ids())
     needs = needs_of(state, course.rank)
     check_room(course.out.parent, 2 * needs.resume + needs.concept)  # a save stands beside the older one for a moment
     if not resumes:
@@ -82,27 +84,27 @@ def start(house: House, data: TrainingData, course: Course, *, resumes: bool) ->
     return state
 
 
-def learn(house: House, data: TrainingData, state: TrainState, course: Course, console: Console) -> Concept:
+def learn(tiny_world: TinyWorld, data: TrainingData, state: TrainState, course: Course, console: Console) -> Concept:
     """The learned concept, saved. Raises Stopped after Ctrl-C, TrainingDiverged, NotSaved; nothing is lost by any."""
     with console.bar(course.settings.steps, "training", state.step) as bar, gentle_stop() as stop:
         try:
-            for report in train_steps(house.model, data, state):
+            for report in train_steps(tiny_world.model, data, state):
                 show(bar, report, state)
                 if stop.asked:
                     break
                 if report.step % course.save_every == 0:
                     keep(state, course)
         except TrainingDiverged as error:
-            raise with_rescue(error, house, state, course) from error
+            raise with_rescue(error, tiny_world, state, course) from error
     keep(state, course)
     if state.step < course.settings.steps:
         raise Stopped(state, course.kept)
-    return finish(house, state, course)
+    return finish(tiny_world, state, course)
 
 
-def finish(house: House, state: TrainState, course: Course) -> Concept:
+def finish(tiny_world: TinyWorld, state: TrainState, course: Course) -> Concept:
     """The concept saved, the unfinished training's file gone; raises NotSaved, and then that file stays."""
-    concept = make_concept(state, trigger=course.trigger, rank=course.rank, base_hash=house.base_hash)
+    concept = make_concept(state, trigger=course.trigger, rank=course.rank, base_hash=tiny_world.base_hash)
     try:
         save_concept(concept, course.out)
     except NotSaved as error:
@@ -133,14 +135,14 @@ def show(bar: Bar, report: StepReport, state: TrainState) -> None:
         bar.refresh()
 
 
-def with_rescue(error: TrainingDiverged, house: House, state: TrainState, course: Course) -> PackError:
+def with_rescue(error: TrainingDiverged, tiny_world: TinyWorld, state: TrainState, course: Course) -> PackError:
     """The error, with where the concept as it was before the bad step stands; nothing stands there at step 0."""
     course.kept.unlink(missing_ok=True)
     rescued = course.out.with_name(f"{course.out.stem}-step{state.step}{course.out.suffix}")
     try:
         if state.step == 0:
             raise BadConcept("nothing has been learned", "a finished step was expected", "lower the learning rate")
-        concept = make_concept(state, trigger=course.trigger, rank=course.rank, base_hash=house.base_hash)
+        concept = make_concept(state, trigger=course.trigger, rank=course.rank, base_hash=tiny_world.base_hash)
         save_concept(concept, rescued)
     except (BadConcept, NotSaved, RuntimeError):  # it had run away before it was noticed
         return TrainingDiverged(error.came, error.expected, "lower the learning rate")

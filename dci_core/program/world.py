@@ -12,7 +12,7 @@ from ..tiny.readings import Reading
 from ..tiny.world.concepts import CONCEPTS, HeldOut
 from .console import Console
 from .places import check_folder, save_image
-from .tiny_world import House
+from .tiny_world import TinyWorld
 
 
 def gates(options: Namespace, console: Console) -> int:
@@ -23,10 +23,12 @@ def gates(options: Namespace, console: Console) -> int:
         )
     if options.workers < 1:
         raise BadSettings(f"{options.workers} workers were asked for", "1 or more was expected", "change --workers")
-    house = House(options.weights)
-    steps = base_gates(house.world, house.judge)
+    tiny_world = TinyWorld(options.weights)
+    steps = base_gates(tiny_world.world, tiny_world.judge)
     if options.concepts:
-        steps.append(lambda: concept_gate(house.world, house.judge, CONCEPTS[: options.concepts], options.workers))
+        steps.append(
+            lambda: concept_gate(tiny_world.world, tiny_world.judge, CONCEPTS[: options.concepts], options.workers)
+        )
     readings: list[Reading] = []
     with console.bar(len(steps), "gates") as bar:
         for gate in steps:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from dci_core.dynaip.training.pairs import to_pixels
-from dci_core.studies.dci.judge_scores import Court, Numbers, judge_pictures
+from dci_core.studies.dci.judge_scores import JudgeScores, Numbers, judge_pictures
 from dci_core.studies.dynaip.pairs import cut_halves
 from dci_core.studies.gates.trial import Ask
 from dci_core.tiny.model import WEIGHTS
@@ -70,7 +70,7 @@ def pixels(paths: list[Path]) -> torch.Tensor:
 
 def judged(pictures: torch.Tensor, concept: int, place: str) -> Numbers:
     """The small world's judge on pictures of one of its unseen things in a place."""
-    return judge_pictures(Court(WEIGHTS), concept, Ask("", {"place": place}, False), pictures)
+    return judge_pictures(JudgeScores(WEIGHTS), concept, Ask("", {"place": place}, False), pictures)
 
 
 def test_every_workflow_opens_as_it_was_saved(server: Server) -> None:
@@ -128,9 +128,9 @@ def test_the_eighth_workflow_draws_the_subject_that_it_reads(server: Server) -> 
 def test_the_ninth_workflow_reads_each_subject_in_its_half(server: Server) -> None:
     found = drawn(server.run(prompt_of(TWO_SUBJECTS, server)), server)
     assert {name: len(paths) for name, paths in found.items()} == {"tiny_two_subjects": 4}
-    court = Court(WEIGHTS)
+    judge_scores = JudgeScores(WEIGHTS)
     with torch.no_grad():
-        seen = [court.judge(half)[1] for half in cut_halves(pixels(found["tiny_two_subjects"]))]
-    own, other = (court.scale(concept) for concept in SHOWN)
+        seen = [judge_scores.judge(half)[1] for half in cut_halves(pixels(found["tiny_two_subjects"]))]
+    own, other = (judge_scores.scale(concept) for concept in SHOWN)
     nearer = (own.of(seen[0]) > other.of(seen[0]), other.of(seen[1]) > own.of(seen[1]))
     assert float(torch.cat(nearer).float().mean()) >= 0.75

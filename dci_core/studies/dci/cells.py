@@ -23,7 +23,7 @@ from ..gates.trial import Ask, asks_for
 from .dials import Setting, Way
 from .drawing import Rows, draw_rows
 from .ground import Lesson, Shelf, hash_of
-from .judge_scores import Court, Numbers, judge_panel
+from .judge_scores import JudgeScores, Numbers, judge_panel
 from .protocol import Ground, Panel, Training
 
 ROWS_ON_CPU, ROWS_ON_GPU = 8, 64  # pictures in one run
@@ -32,7 +32,7 @@ ENCODER = "clip_l"
 
 
 @dataclass
-class Bench(Court):
+class Bench(JudgeScores):
     """One worker's tools, each read when it is first needed.
 
     weights  folder of the small world's weights

@@ -21,7 +21,7 @@ Numbers = dict[str, Any]
 
 
 @dataclass
-class Court:
+class JudgeScores:
     """The judge, on the CPU, and what it measures against; each read when it is first needed.
 
     weights  folder of the small world's weights
@@ -44,18 +44,18 @@ class Court:
         return self.scales[concept]
 
 
-def judge_panel(court: Court, concept: int, prompts: Sequence[int], pictures: Tensor) -> Numbers:
+def judge_panel(judge_scores: JudgeScores, concept: int, prompts: Sequence[int], pictures: Tensor) -> Numbers:
     """Per picture [prompts][seeds]: likeness, following, has_all, has_noun; pictures [(prompts seeds) 3 128 128]."""
     asks, count, found = asks_for(CONCEPTS[concept]), len(pictures) // len(prompts), []
     for i, number in enumerate(prompts):
-        found.append(judge_pictures(court, concept, asks[number], pictures[i * count : (i + 1) * count]))
+        found.append(judge_pictures(judge_scores, concept, asks[number], pictures[i * count : (i + 1) * count]))
     return {name: [numbers[name] for numbers in found] for name in found[0]}
 
 
-def judge_pictures(court: Court, concept: int, ask: Ask, pictures: Tensor) -> dict[str, list[float]]:
+def judge_pictures(judge_scores: JudgeScores, concept: int, ask: Ask, pictures: Tensor) -> dict[str, list[float]]:
     """The judge's word on pictures of one prompt, a number a picture."""
     noun = CONCEPTS[concept].thing.noun
-    found = verdict(court.judge, pictures, court.scale(concept), {**ask.asked, "noun": noun})
+    found = verdict(judge_scores.judge, pictures, judge_scores.scale(concept), {**ask.asked, "noun": noun})
     return numbers_of(found)
 
 

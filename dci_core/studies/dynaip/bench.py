@@ -26,7 +26,7 @@ from ...tiny.flow_base import on_device
 from ...tiny.world.concepts import CONCEPTS
 from ...tiny.world.scene import Rendered
 from ..dci.cells import ROWS_ON_CPU, ROWS_ON_GPU
-from ..dci.judge_scores import Court
+from ..dci.judge_scores import JudgeScores
 from ..dci.judging import stranger_of
 from .pose import Templates, templates_of
 from .ways import Way
@@ -36,7 +36,7 @@ KEPT_TEMPLATES = 2  # of 17 MB each
 
 
 @dataclass
-class FlowBench(Court):
+class FlowBench(JudgeScores):
     """Each part is read when it is first needed.
 
     adapters  files by fingerprint

@@ -120,6 +120,7 @@ def run_stage(
     loss_of(step, generator) must draw all its chance from the generator, so that a resumed run is the straight one.
     shipped is the part of the model that stage.begin_from holds; None: all of it.
     """
+    # The state: from the file where there is one, else from the start
     folder.mkdir(parents=True, exist_ok=True)
     file, start = folder / f"{name}.pt", time.monotonic()
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -142,6 +143,7 @@ def run_stage(
             torch.save(state, part)
             part.replace(file)
 
+    # One optimiser step and one yield a turn
     while step < stage.steps:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, stage) * group.get("ratio", 1.0)

@@ -63,6 +63,7 @@ class Questions(nn.Module):
 
 def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> TextEncoder:
     """The trained text encoder (and the tokenizer's files, where they are missing)."""
+    # The tokenizer and the task
     torch.manual_seed(stage.seed)
     if not (FOLDER / "vocab.json").exists():  # another one would number its entries differently
         train_tokenizer(every_word(), IN_TWO_PIECES)
@@ -71,6 +72,7 @@ def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> TextEncode
     pieces = {noun: tokenizer.encode(noun).ids for noun in NOUNS}
     task = Questions(TextEncoder(TextParams(tokenizer.get_vocab_size())))
 
+    # A batch of captions with their questions
     def sample(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
         rows, at_noun, at_end, answers = [], [], [], []
@@ -85,6 +87,7 @@ def train(folder: Path, pictures_count: int, stage: Stage = STAGE) -> TextEncode
             answers.append(told(scene, words))
         return torch.stack(rows), torch.tensor(at_noun), torch.tensor(at_end), torch.tensor(answers)
 
+    # Every question at its place
     def loss_of(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rows, at_noun, at_end, answers = sample(generator)
         length = LENGTH if step > 0.75 * stage.steps else SHORT

@@ -71,6 +71,7 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
+        # Which steps are in the window
         guider = executor.class_obj
         record.clear()
         refuse_nested(noise, kwargs.get("latent_shapes"))
@@ -81,9 +82,11 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
             rest = (denoise_mask, callback, disable_pbar, seed, *args)
             record.end()
             return executor(noise, latent_image, sampler, sigmas, *rest, **kwargs)
+        # What the user should know before the first step
         if is_black(patch.dbim.region):
             record.warn("the region is black, so DCI acts nowhere; paint white where it should act")
         warn_of_overshoot(patch, record, getattr(guider, "cfg", None), sigmas, threshold, freshness(sampler))
+        # The auxiliary branch's own noise, conditioning and latent
         own_seed, is_one = patch.settings.auxiliary_seed, patch.settings.one_auxiliary
         other_seed = auxiliary_seed(seed or 0) if own_seed is None else own_seed
         other = noise if patch.settings.guidance == "aligned" else for_all(start_noise(noise, other_seed), is_one)
@@ -94,6 +97,7 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
         latent = pair(latent_image, for_all(latent_image, is_one))
         if "latent_shapes" in kwargs:
             kwargs["latent_shapes"] = [latent.shape]
+        # Both branches through the host's sampler; the concept's comes back
         both = executor(
             pair(noise, other),
             latent,
@@ -106,7 +110,7 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
             *args,
             **kwargs,
         )
-        concept, record.resting = unpair(both)
+        concept, record.final_auxiliary = unpair(both)
         record.settle(guider.model_patcher.model.process_latent_out)
         record.end()
         return concept

@@ -72,20 +72,20 @@ class DciPatch:
 class DbimRecord:
     """What the last run of a patched model did; filled while it samples.
 
-    weights    (sigma, layer) -> share of the concept branch [b h w], mean over heads
-    auxiliary  the auxiliary branch's last estimate of its own clean latent [b c h w], or None
-    resting    its latent where the window closed, [b c h w], or None
-    fresh      (layer, share [b h w]) of the model call that is running
-    steps      of the run; acted: those at which the window was open
-    rows       that the model computed; plain_rows: that it would have computed without DCI
-    warnings   what the user should know of this run
-    on_end     called when a run has ended
+    weights         (sigma, layer) -> share of the concept branch [b h w], mean over heads
+    auxiliary       the auxiliary branch's last estimate of its own clean latent [b c h w], or None
+    final_auxiliary its latent where the window closed, [b c h w], or None
+    current_call    (layer, share [b h w]) of the model call that is running
+    steps           of the run; acted: those at which the window was open
+    rows            that the model computed; plain_rows: that it would have computed without DCI
+    warnings        what the user should know of this run
+    on_end          called when a run has ended
     """
 
     weights: dict[tuple[float, LayerId], Tensor] = field(default_factory=dict)
     auxiliary: Tensor | None = None
-    resting: Tensor | None = None
-    fresh: list[tuple[LayerId, Tensor]] = field(default_factory=list)
+    final_auxiliary: Tensor | None = None
+    current_call: list[tuple[LayerId, Tensor]] = field(default_factory=list)
     steps: int = 0
     acted: int = 0
     rows: int = 0
@@ -96,9 +96,9 @@ class DbimRecord:
     def clear(self) -> None:
         """Forgets the run before."""
         self.weights.clear()
-        self.fresh.clear()
+        self.current_call.clear()
         self.warnings.clear()
-        self.auxiliary = self.resting = None
+        self.auxiliary = self.final_auxiliary = None
         self.steps = self.acted = self.rows = self.plain_rows = 0
 
     def warn(self, sentence: str) -> None:
@@ -115,12 +115,12 @@ class DbimRecord:
         """Keeps a layer's weights [b heads n] until their model call ends; knows no noise level, since a compiled model
         would be compiled anew for each.
         """
-        self.fresh.append((layer, weights.detach().mean(dim=1).unflatten(1, grid)))
+        self.current_call.append((layer, weights.detach().mean(dim=1).unflatten(1, grid)))
 
     def file(self, sigma: float) -> None:
         """Puts away what the model call at this noise level showed."""
-        self.weights.update(((sigma, layer), planes) for layer, planes in self.fresh)
-        self.fresh.clear()
+        self.weights.update(((sigma, layer), planes) for layer, planes in self.current_call)
+        self.current_call.clear()
 
     def settle(self, latent_out: Callable[[Tensor], Tensor]) -> None:
         """Moves what was seen off the accelerator, the auxiliary's estimate in the scale of the host's latents."""

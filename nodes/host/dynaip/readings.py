@@ -36,30 +36,30 @@ class HeldReference:
 class ReadingRecord:
     """How strongly each image row read each subject in the last run; filled while it samples.
 
-    strengths  (sigma, block, number of the subject from 0) -> [b h w], length of what the rows got
-    fresh      the same of the model call that is running
+    strengths     (sigma, block, number of the subject from 0) -> [b h w], length of what the rows got
+    current_call  the same of the model call that is running
     """
 
     strengths: dict[tuple[float, BlockId, int], Tensor] = field(default_factory=dict)
-    fresh: list[tuple[BlockId, int, Tensor]] = field(default_factory=list)
+    current_call: list[tuple[BlockId, int, Tensor]] = field(default_factory=list)
 
     def clear(self) -> None:
         """Forgets the run before."""
         self.strengths.clear()
-        self.fresh.clear()
+        self.current_call.clear()
 
     def observer(self, numbers: Sequence[int]) -> ObserveReading:
         """What a rule over these subjects shows its readings to."""
 
         def see(block: BlockId, index: int, strength: Tensor, grid: tuple[int, int]) -> None:
-            self.fresh.append((block, numbers[index], strength.unflatten(-1, grid)))
+            self.current_call.append((block, numbers[index], strength.unflatten(-1, grid)))
 
         return see
 
     def file(self, sigma: float) -> None:
         """Puts away what the model call at this noise level showed."""
-        self.strengths.update(((sigma, block, number), planes) for block, number, planes in self.fresh)
-        self.fresh.clear()
+        self.strengths.update(((sigma, block, number), planes) for block, number, planes in self.current_call)
+        self.current_call.clear()
 
     def settle(self) -> None:
         """Moves what was seen off the accelerator."""

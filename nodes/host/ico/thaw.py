@@ -94,7 +94,7 @@ def recomputing(network: nn.Module) -> Iterator[None]:
     before = [vars(block).get("forward") for block in blocks]
     try:
         for block in blocks:
-            block.forward = twice(block.forward)
+            block.forward = checkpointed(block.forward)
         yield
     finally:
         for block, forward in zip(blocks, before, strict=True):
@@ -103,7 +103,7 @@ def recomputing(network: nn.Module) -> Iterator[None]:
                 block.forward = forward
 
 
-def twice(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def checkpointed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A block's forward that keeps its inputs alone. The host writes on the options that it passes on: each call keeps
     them as it found them.
     """

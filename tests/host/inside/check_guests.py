@@ -220,9 +220,9 @@ def test_a_run_without_added_noise_adds_none_to_the_auxiliary() -> None:
     latent = text(9, 16, 64).reshape(1, 4, 16, 16)
     args = (6, 1.0, "euler", "normal", positive, positive, latent)
     comfy.sample.sample(patched, torch.zeros_like(latent), *args, disable_pbar=True, seed=5)
-    first = record.resting.clone()
+    first = record.final_auxiliary.clone()
     comfy.sample.sample(patched, torch.zeros_like(latent), *args, disable_pbar=True, seed=6)
-    assert torch.equal(first, record.resting)
+    assert torch.equal(first, record.final_auxiliary)
 
 
 def test_a_controlnet_computes_no_row_that_the_unet_does_not() -> None:

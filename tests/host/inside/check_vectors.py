@@ -80,7 +80,7 @@ def test_the_pack_gives_the_released_latents() -> None:
     errors = [
         distance(x / (1 + s**2).sqrt(), wanted) for x, s, wanted in zip(latents, sigmas[1:], given["x"], strict=True)
     ]
-    aux_error = distance(record.resting * scale / (1 + sigmas[3] ** 2).sqrt(), given["y"][-1])
+    aux_error = distance(record.final_auxiliary * scale / (1 + sigmas[3] ** 2).sqrt(), given["y"][-1])
     print("MEASURED", {"latents": max(errors), "auxiliary": aux_error, "rows": rows})
     assert max(errors) < 1e-4, errors
     assert aux_error < 1e-4, aux_error
