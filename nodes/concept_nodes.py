@@ -18,11 +18,12 @@ class ICOLoadConcept(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            "concept",
             node_id="ICOLoadConcept",
             display_name="Load ICO Concept",
             description="Teaches a model and its CLIP a saved concept; its trigger then works in every prompt node. "
             "Several can follow each other.",
-            search_aliases=["load concept", "custom diffusion"],
+            search_aliases=["load concept", "personalization", "subject", "identity", "custom diffusion"],
             inputs=[
                 io.Model.Input("base_model", tooltip="The model that the concept was trained on, or one close to it."),
                 io.Clip.Input("base_clip", tooltip="The CLIP of the same checkpoint."),
@@ -43,10 +44,12 @@ class ICOLoadConcept(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output("model", display_name="model"),
-                io.Clip.Output("clip", display_name="clip"),
-                sockets.Concept.Output("concept", display_name="concept"),
-                io.String.Output("trigger", display_name="trigger"),
+                io.Model.Output("model", display_name="model", tooltip="The model that knows the concept."),
+                io.Clip.Output("clip", display_name="clip", tooltip="The CLIP that knows the trigger."),
+                sockets.Concept.Output("concept", display_name="concept", tooltip="For DCI Prompt Pair and Export."),
+                io.String.Output(
+                    "trigger", display_name="trigger", tooltip="Trigger and noun, as a prompt needs them."
+                ),
             ],
         )
 
@@ -65,9 +68,11 @@ class ICOSaveConcept(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            "concept",
             node_id="ICOSaveConcept",
             display_name="Save ICO Concept",
             description="Writes a concept to models/ico_concepts, from where Load ICO Concept takes it.",
+            search_aliases=["save concept", "personalization"],
             is_output_node=True,
             inputs=[
                 sockets.Concept.Input("concept", tooltip="A trained concept."),
@@ -75,7 +80,9 @@ class ICOSaveConcept(io.ComfyNode):
                     "filename", default="my_concept", tooltip="Name without ending; sub/name puts it in a sub-folder."
                 ),
             ],
-            outputs=[io.String.Output("saved_as", display_name="saved as")],
+            outputs=[
+                io.String.Output("saved_as", display_name="saved as", tooltip="The name that Load ICO Concept lists.")
+            ],
         )
 
     @classmethod
@@ -89,10 +96,12 @@ class ICOExportConcept(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            "concept",
             node_id="ICOExportConcept",
             display_name="Export ICO Concept",
             description="Writes a concept as a plain LoRA and a plain embedding, for people without this pack: load "
             "the LoRA and write embedding:NAME before the noun.",
+            search_aliases=["save lora", "export lora", "embedding", "textual inversion"],
             is_output_node=True,
             inputs=[
                 sockets.Concept.Input("concept", tooltip="A trained concept."),
@@ -107,8 +116,8 @@ class ICOExportConcept(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.String.Output("lora", display_name="lora"),
-                io.String.Output("embedding", display_name="embedding"),
+                io.String.Output("lora", display_name="lora", tooltip="The name that the LoRA loader lists."),
+                io.String.Output("embedding", display_name="embedding", tooltip="Write embedding:NAME in a prompt."),
             ],
         )
 

@@ -18,6 +18,7 @@ class DynaIPLoadAdapter(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         names = adapter_files.adapter_names()
         return schema(
+            "image prompt",
             node_id="DynaIPLoadAdapter",
             display_name="Load DynaIP Adapter",
             description="Loads an image prompt adapter from models/dynaip: one trained with this pack, or an XLabs or "
@@ -34,8 +35,8 @@ class DynaIPLoadAdapter(io.ComfyNode):
                 )
             ],
             outputs=[
-                sockets.Adapter.Output("adapter", display_name="adapter"),
-                io.String.Output("facts", display_name="facts"),
+                sockets.Adapter.Output("adapter", display_name="adapter", tooltip="For Apply DynaIP."),
+                io.String.Output("facts", display_name="facts", tooltip="Its model family, vision model and size."),
             ],
         )
 
@@ -54,11 +55,20 @@ class DynaIPApply(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            "image prompt",
             node_id="DynaIPApply",
             display_name="Apply DynaIP",
             description="Lets a model read one subject from pictures of it, without training. Chain it for more "
             "subjects. A patch on a clone: any sampler node, beside any LoRA or ControlNet.",
-            search_aliases=["ip-adapter", "ipadapter", "image prompt", "reference", "subject"],
+            search_aliases=[
+                "ip-adapter",
+                "ipadapter",
+                "image prompt",
+                "reference",
+                "subject",
+                "identity",
+                "personalization",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="Flux, SD3, SD3.5, Qwen-Image or the tiny flow model."),
                 io.ClipVision.Input("clip_vision", tooltip="The vision model that the adapter was trained with."),
@@ -68,9 +78,11 @@ class DynaIPApply(io.ComfyNode):
                 *places(),
             ],
             outputs=[
-                io.Model.Output("patched_model", display_name="model"),
-                sockets.Readings.Output("record", display_name="record"),
-                io.String.Output("told", display_name="granularity"),
+                io.Model.Output("patched_model", display_name="model", tooltip="The model that reads the subject."),
+                sockets.Readings.Output(
+                    "record", display_name="record", tooltip="What the next run reads, for DynaIP Preview."
+                ),
+                io.String.Output("told", display_name="granularity", tooltip="How much of each CLIP level was read."),
             ],
         )
 
@@ -187,6 +199,7 @@ class DynaIPPreview(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            "image prompt",
             node_id="DynaIPPreview",
             display_name="DynaIP Preview",
             description="Shows where each subject is read (bright: strongly): one row for each subject and block, one "
@@ -197,7 +210,7 @@ class DynaIPPreview(io.ComfyNode):
                 io.Latent.Input("latent", tooltip="The sampler's result, so that this runs after it."),
                 widget(io.Int, "cell", default=48, min=8, max=512, tooltip="Side of one map in the grid, px."),
             ],
-            outputs=[io.Image.Output("image", display_name="image")],
+            outputs=[io.Image.Output("image", display_name="image", tooltip="The grid of maps, with its rows' names.")],
         )
 
     @classmethod

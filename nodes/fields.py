@@ -11,10 +11,10 @@ from comfy_api.latest import io
 CATEGORY = "ICO + DCI"
 
 
-def schema(**parts: Any) -> io.Schema:
-    """A schema in our category; parts that an older host does not know are left out."""
+def schema(shelf: str, **parts: Any) -> io.Schema:
+    """A schema on that shelf of our category; parts that an older host does not know are left out."""
     known = {field.name for field in dataclasses.fields(io.Schema)}
-    return io.Schema(category=CATEGORY, **{name: value for name, value in parts.items() if name in known})
+    return io.Schema(category=f"{CATEGORY}/{shelf}", **{name: value for name, value in parts.items() if name in known})
 
 
 def widget(kind: Any, name: str, *, advanced: bool = False, **options: Any) -> Any:

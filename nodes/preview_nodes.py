@@ -16,6 +16,7 @@ class DBIMPreview(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            "look and measure",
             node_id="DBIMPreview",
             display_name="DBIM Preview",
             description="Shows where the concept (bright) and where the auxiliary branch (dark) made the picture: on "

@@ -22,11 +22,12 @@ class DCIPromptPair(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            "sampling",
             node_id="DCIPromptPair",
             display_name="DCI Prompt Pair",
             description="Encodes a prompt that holds a concept, and the same scene with an ordinary noun in its place. "
-            " Connect positive and plan; the auxiliary prompt never reaches a sampler by itself.",
-            search_aliases=["dual branch prompt", "dci conditioning"],
+            "Connect positive and plan; the auxiliary prompt never reaches a sampler by itself.",
+            search_aliases=["dual branch prompt", "dci conditioning", "subject", "personalization"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP that Load ICO Concept or ICO Train Concept gives."),
                 sockets.Concept.Input("concept", tooltip="The concept that DCI keeps faithful."),
@@ -50,9 +51,15 @@ class DCIPromptPair(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Conditioning.Output("positive", display_name="positive"),
-                sockets.Plan.Output("plan", display_name="plan"),
-                io.String.Output("found", display_name="found tokens"),
+                io.Conditioning.Output(
+                    "positive", display_name="positive", tooltip="The prompt, for the sampler's positive."
+                ),
+                sockets.Plan.Output(
+                    "plan", display_name="plan", tooltip="Both prompts, for Apply DCI or the DCI sampler."
+                ),
+                io.String.Output(
+                    "found", display_name="found tokens", tooltip="Where the concept and the noun were found."
+                ),
             ],
         )
 
@@ -69,11 +76,12 @@ class DCIApply(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            "sampling",
             node_id="DCIApply",
             display_name="Apply DCI",
             description="Gives a model the dual branch, so that any sampler node of the host or another pack uses it. "
             "The sampler's positive must be that of the same DCI Prompt Pair.",
-            search_aliases=["dual branch", "dbim"],
+            search_aliases=["dual branch", "dbim", "subject", "identity"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that knows the concept."),
                 sockets.Plan.Input("plan", tooltip="The plan of DCI Prompt Pair."),
@@ -81,8 +89,12 @@ class DCIApply(io.ComfyNode):
                 *sharing_inputs(),
             ],
             outputs=[
-                io.Model.Output("patched_model", display_name="model"),
-                sockets.Record.Output("record", display_name="record"),
+                io.Model.Output(
+                    "patched_model", display_name="model", tooltip="The model with DCI, for any sampler node."
+                ),
+                sockets.Record.Output(
+                    "record", display_name="record", tooltip="What the next run does, for DBIM Preview."
+                ),
             ],
         )
 
@@ -99,10 +111,11 @@ class DCIDualBranchSampler(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         names, schedulers = sampling.names()
         return schema(
+            "sampling",
             node_id="DCIDualBranchSampler",
             display_name="DCI Dual-Branch Sampler",
             description="KSampler with DCI in it: one node from noise to picture.",
-            search_aliases=["ksampler", "dual branch"],
+            search_aliases=["ksampler", "dual branch", "subject", "personalization"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that knows the concept."),
                 sockets.Plan.Input("plan", tooltip="The plan of DCI Prompt Pair."),
@@ -146,9 +159,9 @@ class DCIDualBranchSampler(io.ComfyNode):
                 *sharing_inputs(),
             ],
             outputs=[
-                io.Latent.Output("latent", display_name="latent"),
-                io.Latent.Output("auxiliary", display_name="auxiliary"),
-                sockets.Record.Output("record", display_name="record"),
+                io.Latent.Output("latent", display_name="latent", tooltip="The concept's picture."),
+                io.Latent.Output("auxiliary", display_name="auxiliary", tooltip="The auxiliary branch's last guess."),
+                sockets.Record.Output("record", display_name="record", tooltip="What this run did, for DBIM Preview."),
             ],
         )
 
@@ -179,9 +192,11 @@ class DBIMLayerMask(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            "sampling",
             node_id="DBIMLayerMask",
             display_name="DBIM Layer Mask",
             description="Chooses the cross-attention layers that integrate both branches, and a region of the picture.",
+            search_aliases=["block weights", "layers", "region", "attention mask"],
             inputs=[
                 widget(
                     io.Combo,
@@ -198,7 +213,9 @@ class DBIMLayerMask(io.ComfyNode):
                 ),
                 io.Mask.Input("region", optional=True, tooltip="Where in the picture DCI acts; white is fully."),
             ],
-            outputs=[sockets.Layers.Output("layers", display_name="layers")],
+            outputs=[
+                sockets.Layers.Output("layers", display_name="layers", tooltip="For Apply DCI or the DCI sampler.")
+            ],
         )
 
     @classmethod

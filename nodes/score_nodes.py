@@ -21,12 +21,15 @@ from .fields import schema, text, widget
 from .host.encoders import encoder_names, loaded_judges
 from .host.progress import counter
 
+MEANS = "Mean over the pictures; higher is better; not a number where its model is missing."
+
 
 class DCIConceptScore(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         clips, dinos = encoder_names(CLIP), encoder_names(DINO)
         return schema(
+            "look and measure",
             node_id="DCIConceptScore",
             display_name="Concept Score",
             description="Scores pictures of a concept: CLIP-T (is the prompt followed), CLIP-I and DINO (is it the "
@@ -68,8 +71,10 @@ class DCIConceptScore(io.ComfyNode):
                 ),
             ],
             outputs=[
-                *(io.Float.Output(name, display_name=shown) for name, shown in NAMES.items()),
-                io.String.Output("text", display_name="text"),
+                *(io.Float.Output(name, display_name=shown, tooltip=MEANS) for name, shown in NAMES.items()),
+                io.String.Output(
+                    "text", display_name="text", tooltip="The figures of every picture or setting, as a table."
+                ),
             ],
         )
 

@@ -44,6 +44,7 @@ class DCISweep(io.ComfyNode):
         late = [entry.id for entry in sharing]
         base = [entry for entry in DCIDualBranchSampler.define_schema().inputs if entry.id not in late]
         return schema(
+            "look and measure",
             node_id="DCISweep",
             display_name="DCI Sweep",
             description="Draws the same noise with every window and every strength of two lists, and plainly, on one "
@@ -63,9 +64,11 @@ class DCISweep(io.ComfyNode):
                 *sharing,
             ],
             outputs=[
-                io.Image.Output("sheet", display_name="sheet"),
-                io.Image.Output("images", display_name="images"),
-                io.String.Output("labels", display_name="labels"),
+                io.Image.Output("sheet", display_name="sheet", tooltip="All pictures on one labelled sheet."),
+                io.Image.Output("images", display_name="images", tooltip="The pictures alone, plain first."),
+                io.String.Output(
+                    "labels", display_name="labels", tooltip="A line for each picture, for Concept Score."
+                ),
             ],
         )
 

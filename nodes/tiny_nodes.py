@@ -18,11 +18,12 @@ class DCILoadTinyWorld(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         names = [concept.name for concept in CONCEPTS]
         return schema(
+            "tiny world",
             node_id="DCILoadTinyWorld",
             display_name="Load Tiny World",
             description="A complete small text-to-image model that comes with this pack: 128 px pictures on any CPU, "
             "nothing to download. With pictures of a thing that it has never seen, to train on or to read.",
-            search_aliases=["demo model", "small model"],
+            search_aliases=["demo model", "small model", "example", "test model"],
             inputs=[
                 widget(
                     io.Combo,
@@ -41,12 +42,16 @@ class DCILoadTinyWorld(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output("model", display_name="model"),
-                io.Clip.Output("clip", display_name="clip"),
-                io.Vae.Output("vae", display_name="vae"),
-                io.Image.Output("pictures", display_name="example pictures"),
-                io.String.Output("noun", display_name="noun"),
-                io.ClipVision.Output("clip_vision", display_name="clip vision"),
+                io.Model.Output("model", display_name="model", tooltip="For Train or any sampler; 128 px pictures."),
+                io.Clip.Output("clip", display_name="clip", tooltip="Its text encoder."),
+                io.Vae.Output("vae", display_name="vae", tooltip="Its codec between pictures and latents."),
+                io.Image.Output(
+                    "pictures", display_name="example pictures", tooltip="Of the chosen thing, to train on."
+                ),
+                io.String.Output("noun", display_name="noun", tooltip="The thing's ordinary word."),
+                io.ClipVision.Output(
+                    "clip_vision", display_name="clip vision", tooltip="Kind flow alone: its vision model."
+                ),
             ],
         )
 

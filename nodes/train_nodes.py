@@ -198,19 +198,31 @@ class ICOTrainConcept(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            "concept",
             node_id="ICOTrainConcept",
             display_name="ICO Train Concept",
             description="Teaches a model one thing from a few pictures. A cancelled training goes on where it was; "
             "one that was finished is never done twice.",
-            search_aliases=["custom diffusion", "dreambooth", "textual inversion", "train lora"],
+            search_aliases=[
+                "personalization",
+                "subject",
+                "identity",
+                "lora training",
+                "train lora",
+                "custom diffusion",
+                "dreambooth",
+                "textual inversion",
+            ],
             is_input_list=True,
             inputs=[*plain_inputs(), *more_inputs()],
             outputs=[
-                io.Model.Output("model", display_name="model"),
-                io.Clip.Output("clip", display_name="clip"),
-                sockets.Concept.Output("concept", display_name="concept"),
-                io.Image.Output("loss", display_name="loss"),
-                io.String.Output("phrase", display_name="trigger"),
+                io.Model.Output("model", display_name="model", tooltip="The model that knows the concept."),
+                io.Clip.Output("clip", display_name="clip", tooltip="The CLIP that knows the trigger."),
+                sockets.Concept.Output(
+                    "concept", display_name="concept", tooltip="For DCI Prompt Pair, Save and Export."
+                ),
+                io.Image.Output("loss", display_name="loss", tooltip="The loss over the steps, drawn."),
+                io.String.Output("phrase", display_name="trigger", tooltip="Trigger and noun, as a prompt needs them."),
             ],
         )
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from check_tiny import AUXILIARY, NOUN, PROMPT, concept, worlds
 from lab import PACK
+from marks import Absent
 
 IDS = {
     "ICOTrainConcept": "ICO Train Concept",
@@ -43,7 +44,7 @@ def outputs(name: str, **values: Any) -> tuple[Any, ...]:
 
 def test_every_node_has_its_name_for_ever() -> None:
     assert {name: node.GET_SCHEMA().display_name for name, node in listed().items()} == IDS
-    assert {node.GET_SCHEMA().category for node in listed().values()} == {"ICO + DCI"}
+    assert {node.GET_SCHEMA().category.partition("/")[0] for node in listed().values()} == {"ICO + DCI"}
 
 
 def test_the_node_id_is_a_literal_in_the_source() -> None:
@@ -52,11 +53,21 @@ def test_the_node_id_is_a_literal_in_the_source() -> None:
     assert set(re.findall(r'node_id="(\w+)"', source)) == set(IDS)
 
 
-def test_every_node_and_every_input_is_explained() -> None:
+def test_every_node_every_input_and_every_output_is_explained() -> None:
     for name, node in listed().items():
         schema = node.GET_SCHEMA()
         assert len(schema.description) > 20, name
-        assert all(len(entry.tooltip or "") > 10 for entry in schema.inputs), name
+        assert all(len(entry.tooltip or "") > 10 for entry in [*schema.inputs, *schema.outputs]), name
+
+
+def test_search_words_of_the_field_find_the_nodes() -> None:
+    schemas = {name: node.GET_SCHEMA() for name, node in listed().items()}
+    if not hasattr(schemas["ICOTrainConcept"], "search_aliases"):
+        raise Absent("this host's nodes have no search words")
+    words = {name: {word.lower() for word in schema.search_aliases} for name, schema in schemas.items()}
+    for word in ("personalization", "subject", "lora training", "custom diffusion", "textual inversion", "identity"):
+        assert word in words["ICOTrainConcept"], word
+    assert all(words.values()), [name for name, own in words.items() if not own]
 
 
 def test_no_text_is_rewritten_by_the_page() -> None:
