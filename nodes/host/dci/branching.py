@@ -21,13 +21,14 @@ from ....dci_core.errors import BadModel, BadSettings
 from ....dci_core.noise.schedule import is_open, open_steps, window_threshold
 from ..attention.cross import with_rule
 from ..model_call import ModelCall
-from .conds import TAG, doubled_mask, paired_conds
+from .conds import doubled_mask, paired_conds
 from .controls import branch_controls
 from .levels import remembered, sigma_of
 from .noise import freshness, start_noise, with_branch_noise
 from .plan import KEY, DbimRecord, DciPatch
 from .replaying import call_in_halves, can_replay
 from .rows import call_over
+from .tags import NAME, plain
 
 Wrapper = Callable[..., Tensor]
 
@@ -123,13 +124,12 @@ def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
     threshold = remembered(partial(threshold_of, patch))
 
     def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
-        tags, call = ModelCall.of(*args, **kwargs).split_mark(TAG)
+        tags, call = ModelCall.of(*args, **kwargs).split_mark(NAME)
         if tags is None:
             return call.run(executor)
         sigma = sigma_of(call.t)
         acts = is_open(sigma, threshold(executor.class_obj.model_sampling))
-        rows = [(int(branch), int(kind)) for branch, kind in tags.tolist()]
-        plan = patch.rows(rows, len(call.options.get("cond_or_uncond") or [0]), acts)
+        plan = patch.rows(plain(tags), len(call.options.get("cond_or_uncond") or [0]), acts)
         record.rows, record.plain_rows = record.rows + len(plan.runs), record.plain_rows + plan.num_rows // 2
         dbim = replace(patch.dbim, region=region_of(patch.dbim.region, len(plan.branches.concept)))
         tokens, size = patch.plan.tokens, tuple(call.x.shape[-2:])

@@ -13,9 +13,8 @@ from ....dci_core.dci.branches import for_all, pair
 from ....dci_core.dci.row_plan import COMMON, FREE, PAIRED
 from ....dci_core.errors import BadModel, BadSettings
 from .plan import MARK, DciPlan
-from .rows import tag_of
+from .tags import NAME, tags_of_kind
 
-TAG = "ico_dci_tag"  # keyword of the model call that carries each row's (branch, kind)
 PICTURE_KEYS = ("mask", "concat_latent_image", "concat_mask", "concat_image")  # one row a picture
 NEGATIVE = "negative"
 
@@ -53,15 +52,13 @@ def paired_conds(
 
 def tag_kind(entry: Mapping[str, Any]) -> int:
     """The kind that a conditioning was tagged with."""
-    return int(entry["model_conds"][TAG].cond[0, 1])
+    return int(entry["model_conds"][NAME].cond[0].kind)
 
 
 def with_branches(
     entry: dict[str, Any], kind: int, plan: DciPlan, branch_control: Callable[[Any], Any]
 ) -> dict[str, Any]:
     """One conditioning with the branch axis in everything that has a row for each picture."""
-    from comfy.conds import CONDRegular
-
     both = dict(entry)
     for key in PICTURE_KEYS:
         if isinstance(both.get(key), Tensor) and both[key].ndim > 2:
@@ -71,7 +68,7 @@ def with_branches(
             both[key] = beside(both[key], other) if kind == PAIRED else doubled(both[key])
     if both.get("control") is not None:
         both["control"] = branch_control(both["control"])
-    both["model_conds"] = {**both["model_conds"], TAG: CONDRegular(tag_of(kind))}
+    both["model_conds"] = {**both["model_conds"], NAME: tags_of_kind(kind)}
     return both
 
 

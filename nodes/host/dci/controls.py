@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ....dci_core.dci.row_plan import AUXILIARY, CONCEPT, RowPlan
 from ....dci_core.indices import indices_on
-from .conds import TAG, doubled
+from .conds import doubled
 from .levels import sigma_of
 from .rows import chosen_rows
+from .tags import NAME, plain
 
 OPTIONS = "transformer_options"
 Tags = Sequence[tuple[int, int]]
@@ -65,7 +66,7 @@ def for_rows(
     """
 
     def get(x_noisy: Tensor, t: Tensor, cond: dict[str, Any], batched_number: int, *args: Any, **kwargs: Any) -> Any:
-        tags = [(int(branch), int(kind)) for branch, kind in cond[TAG].tolist()] if TAG in cond else []
+        tags = plain(cond.get(NAME, ()))
         if len(tags) != x_noisy.shape[0]:
             return get_control(x_noisy, t, cond, batched_number, *args, **kwargs)
         plan = plan_at(tags, batched_number, sigma_of(t))
@@ -73,7 +74,7 @@ def for_rows(
         if not rows:
             return None
         asked = replace(plan, runs=tuple(range(len(tags))) if takes_all else rows)
-        texts = {name: value for name, value in cond.items() if name != OPTIONS}  # those hold no rows
+        texts = {name: value for name, value in cond.items() if name not in (OPTIONS, NAME)}  # those hold no rows
         x, t, texts = chosen_rows([x_noisy, t, texts], asked)
         number = batched_number if takes_all else len(rows)
         control = get_control(x, t, {**cond, **texts}, number, *args, **kwargs)

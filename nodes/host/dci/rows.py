@@ -6,16 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ....dci_core.dci.row_plan import AUXILIARY, CONCEPT, RowPlan
+from ....dci_core.dci.row_plan import RowPlan
 from ..model_call import ModelCall
-
-
-def tag_of(kind: int) -> Tensor:
-    """The tag rows [branch 2] of a conditioning of this kind."""
-    return torch.tensor([[CONCEPT, kind], [AUXILIARY, kind]])
 
 
 def only(plan: RowPlan, rows: tuple[int, ...]) -> RowPlan:

@@ -227,3 +227,15 @@ def test_a_region_of_zeros_leaves_the_concept_to_its_own_attention() -> None:
     assert torch.equal(
         sample(everywhere, positive, NEGATIVE), sample(apply(model, pair, **args)[0], positive, NEGATIVE)
     )
+
+
+def test_tags_of_rows_are_plain_numbers_with_the_area_that_each_row_shows() -> None:
+    from lab import PACK
+
+    both = PACK["nodes.host.dci.tags"].tags_of_kind(1)
+    whole, part = both.process_cond(4, area=None), both.process_cond(batch_size=2, area=[16, 8, 0, 8])
+    assert whole.can_concat(part) and not whole.can_concat(object())
+    tags = whole.concat([part])
+    assert [tag.branch for tag in tags] == [1, 2, 1, 2, 1, 2]
+    assert [tag.area for tag in tags] == [None] * 4 + [(16, 8, 0, 8)] * 2
+    assert all(type(number) is int for tag in tags for number in tag[:2])
