@@ -8,10 +8,23 @@ from comfy_api.latest import io
 
 from ..dci_core.concept.exports import export_embedding, export_lora
 from ..dci_core.concept.file import load_concept, save_concept
+from ..dci_core.names import for_prompts
 from . import node_ui, sockets
 from .fields import schema, text, widget
 from .host import folders
 from .host.concept.apply import with_concept
+
+
+def overwrite() -> Any:
+    """What becomes of a file that is somebody else's; it came later, so it stands last."""
+    return widget(
+        io.Boolean,
+        "overwrite",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="Off: a file of something else stays, and the name is counted up. On: it is replaced.",
+    )
 
 
 class ICOLoadConcept(io.ComfyNode):
@@ -79,6 +92,7 @@ class ICOSaveConcept(io.ComfyNode):
                 text(
                     "filename", default="my_concept", tooltip="Name without ending; sub/name puts it in a sub-folder."
                 ),
+                overwrite(),
             ],
             outputs=[
                 io.String.Output("saved_as", display_name="saved as", tooltip="The name that Load ICO Concept lists.")
@@ -86,10 +100,10 @@ class ICOSaveConcept(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, concept: Any, filename: str) -> io.NodeOutput:
-        path = folders.prepared(folders.new_path(filename))
+    def execute(cls, concept: Any, filename: str, overwrite: bool = False) -> io.NodeOutput:
+        (path,) = folders.free_for(concept, [folders.new_path(filename)], overwrite)
         save_concept(concept, path)
-        return io.NodeOutput(path.name, ui=node_ui.written(folders.shown(path)))
+        return io.NodeOutput(folders.listed_as(path), ui=node_ui.written(folders.shown(path)))
 
 
 class ICOExportConcept(io.ComfyNode):
@@ -114,6 +128,7 @@ class ICOExportConcept(io.ComfyNode):
                     max=768,
                     tooltip="Size of the LoRA; larger loses less, 16 is plenty.",
                 ),
+                overwrite(),
             ],
             outputs=[
                 io.String.Output("lora", display_name="lora", tooltip="The name that the LoRA loader lists."),
@@ -122,15 +137,19 @@ class ICOExportConcept(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, concept: Any, filename: str, rank: int) -> io.NodeOutput:
-        places = (folders.lora_folder(), folders.embedding_folder())
-        lora, embedding = (folders.prepared(folders.new_path(filename, place)) for place in places)
+    def execute(cls, concept: Any, filename: str, rank: int, overwrite: bool = False) -> io.NodeOutput:
+        loras, embeddings = folders.lora_folder(), folders.embedding_folder()
+        wanted = [folders.new_path(filename, loras), folders.new_path(for_prompts(filename), embeddings)]
+        lora, embedding = folders.free_for(concept, wanted, overwrite)
         export_lora(concept, lora, rank=rank)
         export_embedding(concept, embedding)
-        how = f'load the LoRA and write "embedding:{embedding.stem} {concept.noun}"'
-        return io.NodeOutput(
-            lora.name, embedding.name, ui=node_ui.written(folders.shown(lora), folders.shown(embedding), how=how)
+        words = embedding.relative_to(embeddings).with_suffix("").as_posix()
+        told = node_ui.written(
+            folders.shown(lora),
+            folders.shown(embedding),
+            how=f'load the LoRA and write "embedding:{words} {concept.noun}"',
         )
+        return io.NodeOutput(folders.listed_as(lora, loras), folders.listed_as(embedding, embeddings), ui=told)
 
 
 NODES: list[type[io.ComfyNode]] = [ICOLoadConcept, ICOSaveConcept, ICOExportConcept]

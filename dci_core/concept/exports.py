@@ -10,7 +10,7 @@ from torch import Tensor
 from ..attention.layers import LayerId
 from ..families.weight_names import PARTS, block_path, diffusers_path
 from ..files import write_tensors
-from .learned import DEFAULT_RANK, Concept, pack_deltas
+from .learned import CONCEPT_HASH, DEFAULT_RANK, Concept, concept_hash, pack_deltas
 
 DIFFUSERS_SPELLING = frozenset(
     {"sd15", "sd15_v", "sd21", "sd21_base"}
@@ -31,7 +31,8 @@ def export_lora(concept: Concept, path: Path, *, rank: int = DEFAULT_RANK, preci
             tensors[f"{name}.lora_up.weight"] = change.up
             tensors[f"{name}.lora_down.weight"] = change.down
             tensors[f"{name}.alpha"] = torch.tensor(float(change.down.shape[0]))
-    write_tensors(path, tensors, {"ss_output_name": concept.trigger})
+    about_it = {"ss_output_name": concept.trigger, CONCEPT_HASH: concept_hash(concept)}
+    write_tensors(path, tensors, about_it)
     return about.error
 
 
@@ -40,7 +41,8 @@ def export_embedding(concept: Concept, path: Path) -> None:
 
     A host shows them where the prompt names the file (`embedding:<file> <noun>`).
     """
-    write_tensors(path, {name: rows.float() for name, rows in concept.tokens.items()}, {})
+    about = {CONCEPT_HASH: concept_hash(concept)}
+    write_tensors(path, {name: rows.float() for name, rows in concept.tokens.items()}, about)
 
 
 def lora_name(family: str, layer: LayerId, part: str) -> str:

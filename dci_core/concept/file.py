@@ -15,7 +15,7 @@ from ..errors import BadConcept, BadSettings
 from ..families.weight_names import PARTS, in_order, read_ldm, weight_key
 from ..files import check_finite, read_tensors, write_tensors
 from .deltas import Delta, LayerDelta, Widths
-from .learned import Concept, Provenance, check_fit, check_trigger
+from .learned import CONCEPT_HASH, Concept, Provenance, check_fit, check_trigger, concept_hash
 
 FORMAT = "ico-dci concept"
 FORMAT_VERSION = 1
@@ -38,7 +38,8 @@ def save_concept(concept: Concept, path: Path) -> None:
         "layers": [list(layer) for layer in in_order(concept.deltas)],
         **dataclasses.asdict(concept.about),
     }
-    write_tensors(path, tensors, {"format": FORMAT, "version": str(FORMAT_VERSION), "about": json.dumps(about)})
+    facts = {"format": FORMAT, "version": str(FORMAT_VERSION), "about": json.dumps(about)}
+    write_tensors(path, tensors, facts | {CONCEPT_HASH: concept_hash(concept)})
 
 
 def load_concept(

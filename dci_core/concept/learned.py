@@ -12,6 +12,7 @@ from torch import Tensor
 from ..attention.layers import LayerId
 from ..errors import BadConcept, BadSettings
 from ..families.weight_names import PARTS, weight_key
+from ..fingerprint import fingerprint
 from ..version import VERSION
 from .compress import compress_all, relative_error
 from .deltas import Delta, LayerDelta, Widths
@@ -19,6 +20,7 @@ from .deltas import Delta, LayerDelta, Widths
 log = logging.getLogger(__name__)
 DEFAULT_RANK = 16
 PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
+CONCEPT_HASH = "concept_hash"  # in the metadata of every file that is made from a concept
 FORBIDDEN = "<>():{}[],"  # hosts give these a meaning of their own inside a prompt
 
 
@@ -140,3 +142,9 @@ def map_tensors(delta: LayerDelta, change: Callable[[Tensor], Tensor]) -> LayerD
     """The same changes with every tensor put through `change`."""
     parts = (Delta(change(p.up), None if p.down is None else change(p.down)) for p in delta)
     return LayerDelta(*parts)
+
+
+def concept_hash(concept: Concept) -> str:
+    """16 hex digits of what a concept draws and how it is called: equal for the same concept, wherever it came from."""
+    deltas = {str(tuple(layer)): [tuple(change) for change in delta] for layer, delta in concept.deltas.items()}
+    return fingerprint(concept.family, concept.trigger, concept.noun, dict(concept.tokens), deltas)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..attention.joint import BlockId
 from ..errors import BadAdapter, BadConcept, NotSaved
 from ..families.mmdit import find_mmdit
-from ..files import check_finite, stream_tensors
+from ..files import check_finite, write_tensors
 from ..version import VERSION
 from .adapter import Adapter, AdapterParams
 from .ancestors import PooledAdapter, read_ancestor
@@ -50,7 +50,7 @@ def save_adapter(
         "about": json.dumps(about),
         "training": json.dumps(dict(training or {})),
     }
-    stream_tensors(path, tensors, metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def load_adapter(path: Path, *, family: str | None = None) -> Adapter | PooledAdapter:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import BadAdapter
 from ..families.mmdit import MmditFamily
-from ..files import stream_tensors
+from ..files import write_tensors
 from ..torch_files import load_weights_only
 from .adapter import AdapterParams
 from .adapter_file import check_numbers, read_file
@@ -40,7 +40,7 @@ def convert_adapter(
         tensors = {**own, **_head_for(adapter.params, vision, path_in.name)}
         adapter = _recognised(tensors, path_in.name, family)
     check_numbers(tensors, path_in.name)
-    stream_tensors(path_out, tensors, {"format": "pt"})
+    write_tensors(path_out, tensors, {"format": "pt"})
     return adapter.params
 
 

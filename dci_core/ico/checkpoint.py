@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..concept.deltas import Widths
 from ..errors import BadConcept, BadSettings
-from ..files import check_finite, read_tensors, stream_tensors
+from ..files import check_finite, read_tensors, write_tensors
 from ..model import Model
 from .data import TrainingData
 from .precision import LossScale
@@ -43,7 +43,7 @@ def save_state(state: TrainState, path: Path) -> None:
         "scale": [state.scale.value, state.scale.good_steps],
         "skipped": state.skipped,
     }
-    stream_tensors(path, tensors, {"format": FORMAT, "version": str(FORMAT_VERSION), "about": json.dumps(about)})
+    write_tensors(path, tensors, {"format": FORMAT, "version": str(FORMAT_VERSION), "about": json.dumps(about)})
 
 
 def load_state(

@@ -120,5 +120,5 @@ def read_base(options: Namespace) -> Mapping[str, Tensor]:
                 "add --base FILE",
             )
         return TinyWorld(options.weights).model.unet.state_dict()
-    tensors = read_tensors(options.base, "checkpoint")[0]
+    tensors = read_tensors(options.base, "checkpoint", max_bytes=None)[0]
     return {name.removeprefix(CHECKPOINT_PREFIX): x for name, x in tensors.items()}

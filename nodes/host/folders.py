@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
+from ...dci_core.concept.learned import CONCEPT_HASH, Concept, concept_hash
 from ...dci_core.errors import BadConcept, NotSaved, PackError
+from ...dci_core.files import read_header
+from ...dci_core.names import SUFFIX, free_paths, path_for
 
 FOLDER = "ico_concepts"
-SUFFIX = ".safetensors"
 
 
 def register(name: str = FOLDER) -> None:
@@ -59,18 +62,36 @@ def stamp_of(find: Callable[[str], Path], name: str) -> str:
     return f"{path}|{facts.st_size}|{facts.st_mtime_ns}"
 
 
-def new_path(name: str, folder: Path | None = None, suffix: str = SUFFIX) -> Path:
-    """Where a file of that name is to be written; raises NotSaved for a name that would leave the folder."""
+def new_path(name: str, folder: Path | None = None) -> Path:
+    """Where a file of that name is to be written, in models/ico_concepts or another folder; raises NotSaved."""
     import folder_paths
 
     register()
-    base = Path(folder_paths.get_folder_paths(FOLDER)[0]) if folder is None else folder
-    if is_escape(name):
-        raise NotSaved(
-            f'the file name is "{name}"', "a plain name, with sub-folders if you like, is expected", "choose another"
-        )
-    plain = name.strip().removesuffix(suffix)
-    return base / f"{plain}{suffix}"
+    return path_for(name, Path(folder_paths.get_folder_paths(FOLDER)[0]) if folder is None else folder)
+
+
+def free_for(concept: Concept, paths: Sequence[Path], overwrite: bool) -> list[Path]:
+    """The paths, with their folders made; counted up together where a file stands that is not this concept's.
+
+    overwrite  whoever's file stands there is replaced
+    """
+    mine = concept_hash(concept)
+    return [prepared(path) for path in (paths if overwrite else free_paths(paths, lambda path: is_of(path, mine)))]
+
+
+def is_of(path: Path, mine: str) -> bool:
+    """Whether the file says that it was made from the concept with this hash."""
+    try:
+        return bool(read_header(path)["__metadata__"].get(CONCEPT_HASH) == mine)
+    except PackError:
+        return False
+
+
+def listed_as(path: Path, folder: Path | None = None) -> str:
+    """The name under which the host lists a file of that folder."""
+    import folder_paths
+
+    return os.path.relpath(path, folder_paths.get_folder_paths(FOLDER)[0] if folder is None else folder)
 
 
 def prepared(path: Path) -> Path:

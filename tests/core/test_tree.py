@@ -16,7 +16,18 @@ MOST_LINES = 350
 HOST_MODULES = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "nodes", "server")
 LAYERS = ("dci_core", "nodes/host", "nodes", "")  # imports point to the left only
 ROOMS = (  # of dci_core: a room or a file imports only what stands before it
-    *("errors", "version", "devices", "indices", "fingerprint", "files", "torch_files", "intervals", "pretrained"),
+    *(
+        "errors",
+        "version",
+        "devices",
+        "indices",
+        "fingerprint",
+        "files",
+        "names",
+        "torch_files",
+        "intervals",
+        "pretrained",
+    ),
     *("noise", "attention", "families", "model", "text", "concept", "dci", "pictures", "ico", "dynaip", "flux", "tiny"),
     *("score", "studies", "program", "__main__"),
 )

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ import torch
 
 from ....dci_core.concept.file import load_concept, save_concept
 from ....dci_core.concept.learned import Concept
-from ....dci_core.errors import PackError, TrainingDiverged
+from ....dci_core.errors import NotSaved, PackError, TrainingDiverged
 from ....dci_core.families.unet import Family
+from ....dci_core.files import check_takes_files, write_bytes
 from ....dci_core.ico.checkpoint import load_state, save_state
 from ....dci_core.ico.data import TrainingData
 from ....dci_core.ico.estimate import check_room, needs_of, seconds_left
+from ....dci_core.ico.keeping import Keeper
 from ....dci_core.ico.rank import choose_rank, rank_rate
 from ....dci_core.ico.result import make_concept
 from ....dci_core.ico.state import TrainState, begin_training, family_widths
 from ....dci_core.ico.train import StepReport, backward_bytes, train_steps
+from ....dci_core.names import as_part
 from ....dci_core.tiny.world.words import RARE_WORDS
 from .. import folders
 from ..concept.identity import base_hash, patches_hash
@@ -34,7 +38,6 @@ from .residence import chosen_precision, computing_in, load_whole, whole
 from .thaw import open_to_gradients
 
 log = logging.getLogger(__name__)
-SAVE_EVERY = 100  # steps between two resume files
 FREE_SHARE = 0.8  # of the free memory that a backward pass may take: what else a step needs is not counted
 TIME_AFTER = (3, 20)  # steps of this run after which the log says how long it will still take
 
@@ -52,7 +55,7 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     if place.is_file():
         log.info("the concept %s was trained before; taken from %s", lesson.trigger, place.name)
         return load_concept(place), read_losses(place)
-    folders.prepared(place)
+    check_takes_files(place.parent)  # before the first step, not after the last
     with torch.inference_mode(False), torch.no_grad():
         data = encode_lesson(model, vae, lesson, family)  # before the others are loaded: the VAE may push them out
     model, clip = whole(computing_in(model, lesson.settings.precision), clip)
@@ -62,10 +65,19 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
         concept = make_concept(state, trigger=lesson.trigger, rank=lesson.keep_rank, base_hash=base)
     if state.step < state.settings.steps:
         return concept, state.losses  # not kept as finished: the next run tries the step again, with other draws
-    save_concept(concept, place)
-    place.with_suffix(".losses.json").write_text(json.dumps(state.losses), encoding="utf-8")
+    return keep_finished(concept, state, place), state.losses
+
+
+def keep_finished(concept: Concept, state: TrainState, place: Path) -> Concept:
+    """The concept as its file gives it; where none can be written, as it is, and its training stays."""
+    try:
+        save_concept(concept, place)
+        write_bytes(place.with_suffix(".losses.json"), json.dumps(state.losses).encode())
+    except NotSaved as error:
+        log.warning("the concept is trained but not kept, save it with Save ICO Concept: %s", error)
+        return concept
     place.with_suffix(".training").unlink(missing_ok=True)
-    return load_concept(place), state.losses
+    return load_concept(place)
 
 
 def chosen(model: Any, lesson: Lesson, family: Family) -> Lesson:
@@ -86,26 +98,26 @@ def run_training(host: HostModel, data: TrainingData, lesson: Lesson, resume: Pa
         announce(data, lesson, state, resume.parent)
         recomputes = is_short_of_memory(host, data, state)
     watcher = Preview(host, data, state, lesson.preview_every)
+    keeper = Keeper(resume, partial(save_state, state))
     reports: list[StepReport] = []
     try:
         with open_to_gradients(*networks, recomputes=recomputes):
             for report in train_steps(host, data, state, sigmas=host.sigmas(), casts=False):
                 reports.append(report)
-                after_step(reports, state, watcher, resume)
+                after_step(reports, watcher, keeper)
     except TrainingDiverged as error:
         if not state.step:
             raise
-        save_state(state, resume)
+        keeper.keep()
         log.warning("training stopped early, the concept is that of step %d: %s", state.step, error)
     except BaseException:
-        if state.step:
-            save_state(state, resume)
+        if state.step and keeper.keep():
             log.info("stopped after step %d; the same training goes on from there", state.step)
         raise
     return state
 
 
-def after_step(reports: list[StepReport], state: TrainState, watcher: Preview, resume: Path) -> None:
+def after_step(reports: list[StepReport], watcher: Preview, keeper: Keeper) -> None:
     """The bar moves, a picture may show, the user may have cancelled."""
     from comfy.model_management import throw_exception_if_processing_interrupted
 
@@ -114,8 +126,7 @@ def after_step(reports: list[StepReport], state: TrainState, watcher: Preview, r
     if left is not None and len(reports) in TIME_AFTER:
         log.info("step %d of %d, loss %.4f, about %.0f s left", report.step, report.steps, report.loss, left)
     watcher.show(report)
-    if report.step % SAVE_EVERY == 0 and report.step < report.steps:
-        save_state(state, resume)
+    keeper.after_step()
     throw_exception_if_processing_interrupted()
 
 
@@ -188,7 +199,7 @@ def loaded(model: Any, clip: Any) -> Iterator[None]:
 
 def kept_path(lesson: Lesson, base: str) -> Path:
     """Where the concept of this very training lies."""
-    return folders.new_path(f"trained/{lesson.trigger}-{lesson.key(base)}")
+    return folders.new_path(f"trained/{as_part(lesson.trigger)}-{lesson.key(base)}")
 
 
 def read_losses(place: Path) -> list[float]:

@@ -118,7 +118,6 @@ def test_a_training_that_cannot_work_turns_red_and_the_queue_lives_on() -> None:
             ("no noun", "noun", "", "noun"),
             ("two words", "trigger", "my dog", "trigger"),
             ("brackets", "trigger", "<dog>", "trigger"),
-            ("a path", "trigger", "../dog", "plain name"),
             ("no steps", "steps", 0, "steps is 0"),
             ("no rate", "learning_rate", 0.0, "learning rate is 0"),
             ("no number", "learning_rate", float("nan"), "learning rate is nan"),
@@ -142,7 +141,7 @@ def test_a_training_that_cannot_work_turns_red_and_the_queue_lives_on() -> None:
     def check(folder: Path) -> None:
         each_is_red({**learning(), **extra}, cases)
         left = sorted(file.suffix for file in folder.rglob("zorp*"))
-        assert left == [".json", ".safetensors", ".training"], left  # the last is what the diverged one had reached
+        assert left == [".json", ".safetensors"], left  # of the good one alone: nothing was begun with the others
 
     in_new_folder(check)
 

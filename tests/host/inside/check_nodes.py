@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +187,39 @@ def test_bad_input_gets_one_sentence() -> None:
         lambda: outputs("ICOLoadConcept", base_model=model, base_clip=clip, concept_name="../x", strength=1.0),
     )
     assert NOUN in concept().phrase
+
+
+def test_no_file_of_another_thing_is_replaced_and_what_is_reported_loads_by_that_name() -> None:
+    import folder_paths
+    from check_graph import folders_for_exports
+    from check_training import in_new_folder
+
+    other, mine = replace(concept(), noun="bird"), concept()
+
+    def listed_now(name: str) -> list[str]:
+        folder_paths.filename_list_cache.pop(name, None)
+        return folder_paths.get_filename_list(name)
+
+    def check(folder: Path) -> None:
+        (first,) = outputs("ICOSaveConcept", concept=mine, filename="animals/rex")
+        (again,) = outputs("ICOSaveConcept", concept=mine, filename=" animals\\rex.safetensors ")
+        (second,) = outputs("ICOSaveConcept", concept=other, filename="animals/rex")
+        assert first == again != second and sorted(listed_now("ico_concepts")) == sorted([first, second])
+        load, model_and_clip = PACK["nodes.host.folders"].concept_path, worlds()[1:]
+        given = dict(zip(("base_model", "base_clip"), model_and_clip, strict=True), strength=1.0)
+        for name, noun in ((first, NOUN), (second, "bird")):
+            assert outputs("ICOLoadConcept", concept_name=name, **given)[2].noun == noun
+        (replaced,) = outputs("ICOSaveConcept", concept=other, filename="animals/rex", overwrite=True)
+        assert replaced == first and PACK["dci_core.concept.file"].load_concept(load(first)).noun == "bird"
+
+        theirs = folder / "loras" / "rex 1.safetensors"
+        theirs.parent.mkdir()
+        theirs.write_bytes(b"a LoRA of theirs")
+        lora, embedding = outputs("ICOExportConcept", concept=mine, filename="rex 1", rank=2)
+        assert theirs.read_bytes() == b"a LoRA of theirs"
+        assert (lora, embedding) == ("rex 1_00002_.safetensors", "rex_1_00002_.safetensors")
+        assert (lora, embedding) == outputs("ICOExportConcept", concept=mine, filename="rex 1", rank=4)
+        assert lora in listed_now("loras") and embedding in listed_now("embeddings")
+
+    with tempfile.TemporaryDirectory() as exports, folders_for_exports(Path(exports)):
+        in_new_folder(lambda folder: check(Path(exports)))

@@ -277,3 +277,41 @@ def test_bad_lessons_get_one_sentence() -> None:
         assert not list(folder.rglob("*.safetensors"))
 
     in_new_folder(check)
+
+
+def test_a_concept_that_cannot_be_kept_is_given_all_the_same() -> None:
+    training, error = PACK["nodes.host.ico.training"], PACK["dci_core.errors"].NotSaved
+
+    def full(*given: Any) -> None:
+        raise error("the disk is full", "room was expected", "make room")
+
+    def check(folder: Path) -> None:
+        kept = training.save_concept, training.save_state
+        training.save_concept = training.save_state = full
+        try:
+            concept, losses = train(lesson(steps=3))
+        finally:
+            training.save_concept, training.save_state = kept
+        assert len(losses) == 3 and concept.noun == "fish" and not list(folder.rglob("*.safetensors"))
+        again, _ = train(lesson(steps=3))  # nothing half done is taken for the concept
+        assert same(concept, again) and list(folder.rglob("zorp*.safetensors"))
+
+    in_new_folder(check)
+
+
+def test_a_folder_that_takes_no_files_is_refused_before_the_first_step() -> None:
+    training, error = PACK["nodes.host.ico.training"], PACK["dci_core.errors"].NotSaved
+
+    def check(folder: Path) -> None:
+        (folder / "trained").write_text("in the way", encoding="utf-8")
+        kept, training.run_training = training.run_training, None
+        try:
+            train(lesson(steps=3))
+        except error as refusal:
+            assert "takes no files" in str(refusal), refusal
+        else:
+            raise AssertionError("it began")
+        finally:
+            training.run_training = kept
+
+    in_new_folder(check)
