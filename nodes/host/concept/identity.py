@@ -11,10 +11,12 @@ from torch import Tensor
 from ....dci_core.concept.base_hash import hash_base
 from ....dci_core.families.unet import Family
 from ....dci_core.families.weight_names import PARTS, weight_key
+from ....dci_core.files import raw_bytes
 from ....dci_core.fingerprint import short_hash, tensor_bytes
 
 PREFIX = "diffusion_model."
 _KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # the host's loaded models; forgets those that are gone
+_WHOLE: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # the same of all their weights
 
 
 def digest(value: Tensor) -> str:
@@ -65,3 +67,52 @@ def tensors_in(value: Any) -> list[Tensor]:
         return [value]
     inner = getattr(value, "weights", value)
     return [x for item in inner for x in tensors_in(item)] if isinstance(inner, tuple | list) else []
+
+
+def weights_hash(patcher: Any, prefix: str = "") -> str:
+    """The fingerprint of every weight of a network as its file has it, patches left out; taken once for each load."""
+    if patcher.model not in _WHOLE:
+        entries = patcher.get_key_patches()
+        names = sorted(name for name in entries if name.startswith(prefix))
+        _WHOLE[patcher.model] = short_hash(
+            part for name in names for part in (name.encode(), *bits_of(original(entries[name][0])))
+        )
+    return _WHOLE[patcher.model]
+
+
+def bits_of(weight: Tensor) -> list[Any]:
+    """A weight's type, shape and numbers; of a packed format that has no plain numbers, all of its parts that have."""
+    head = repr((type(weight).__name__, weight.dtype, tuple(weight.shape))).encode()
+    if weight.device.type == "meta":
+        return [head]
+    if type(weight) in (Tensor, torch.nn.Parameter):
+        return [head, raw_bytes(weight)]
+    parts = [value for _, value in sorted(vars(weight).items()) if torch.is_tensor(value)]
+    return [head, *(raw_bytes(part) for part in parts if type(part) is Tensor)]
+
+
+def all_patches_hash(patcher: Any) -> str:
+    """The fingerprint of all patches on a network: tensors, strengths, scales, places, kinds."""
+    return short_hash(described((str(key), patcher.patches[key])).encode() for key in sorted(patcher.patches, key=str))
+
+
+def described(value: Any) -> str:
+    """A patch in words: numbers and words as they are, tensors by their digest, everything else by its kind."""
+    if torch.is_tensor(value):
+        return digest(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"({','.join(map(described, value))})"
+    if isinstance(value, dict):
+        return f"({','.join(f'{key}:{described(value[key])}' for key in sorted(value, key=str))})"
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    return f"{name}{described(value.weights)}" if hasattr(value, "weights") else name
+
+
+def sampling_hash(model: Any) -> str:
+    """The fingerprint of a MODEL's sampling object: its kind, its noise levels, its scales."""
+    sampling = model.get_model_object("model_sampling")
+    kinds = [kind.__name__ for kind in type(sampling).__mro__]
+    numbers = {name: value for name, value in vars(sampling).items() if isinstance(value, bool | int | float)}
+    return short_hash([described((kinds, dict(sampling.named_buffers()), numbers)).encode()])

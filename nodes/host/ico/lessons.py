@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -17,9 +17,10 @@ from ....dci_core.fingerprint import short_hash
 from ....dci_core.ico.data import TrainingData, encode_pictures
 from ....dci_core.ico.settings import IcoSettings, check_settings
 from ....dci_core.pictures.reference import Picture, make_picture
-from ....dci_core.version import VERSION
 from ..concept.apply import check_encoders
 from ..concept.identity import digest, kv_weights
+
+FIRST_VERSION = "0.1.0"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +50,40 @@ class Lesson:
     precision: str = "fp32"
     rank: str | None = None
 
-    def key(self, base: str) -> str:
-        """A hash of everything that the trained concept depends on."""
+    def first_key(self, base: str) -> str:
+        """The key of an unfinished training as version 0.1.0 named it; such files go on, CLIP and VAE untold."""
         words = (self.noun, self.trigger, asdict(self.settings), list(self.captions), list(self.class_captions))
-        sizes = (self.size_px, self.keep_rank, base, VERSION)
+        sizes = (self.size_px, self.keep_rank, base, FIRST_VERSION)
         pictures = [digest(x) for group in (self.images, self.masks, self.class_images) for x in group]
         return short_hash([repr((words, sizes, pictures)).encode()])
+
+
+def training_facts(lesson: Lesson, family: Family) -> dict[str, Any]:
+    """Everything of a lesson that changes what is learned: no trigger, no size of the file, no previews.
+
+    Steps are left out where the learning rate does not depend on them: more of them go on from what is there.
+    """
+    settings = asdict(lesson.settings)
+    if lesson.settings.schedule == "constant":
+        del settings["steps"]
+    return {
+        "noun": lesson.noun,
+        "settings": sorted(settings.items()),
+        "captions": [caption.strip() or None for caption in lesson.captions] or [None] * len(lesson.images),
+        "class_captions": list(lesson.class_captions),
+        "size": lesson.size_px or family.picture_size,
+        "images": [digest(x) for x in lesson.images],
+        "masks": [digest(x) for x in lesson.masks],
+        "class_images": [digest(x) for x in lesson.class_images],
+    }
+
+
+def acting(lesson: Lesson) -> Lesson:
+    """The lesson without what has no effect: class pictures that no prior reads, a factor of contexts that are off."""
+    settings = lesson.settings
+    if not settings.contexts:
+        lesson = replace(lesson, settings=replace(settings, context_factor=IcoSettings().context_factor))
+    return lesson if settings.prior == "pictures" else replace(lesson, class_images=(), class_captions=())
 
 
 def check_lesson(model: Any, clip: Any, lesson: Lesson, family: Family) -> None:

@@ -26,12 +26,12 @@ from ....dci_core.ico.rank import choose_rank, rank_rate
 from ....dci_core.ico.result import make_concept
 from ....dci_core.ico.state import TrainState, begin_training, family_widths
 from ....dci_core.ico.train import StepReport, backward_bytes, train_steps
-from ....dci_core.names import as_part
 from ....dci_core.tiny.world.words import RARE_WORDS
 from .. import folders
-from ..concept.identity import base_hash, patches_hash
+from ..concept.identity import base_hash
 from ..families.unet import family_of
-from .lessons import Lesson, check_lesson, encode_lesson
+from .kept import Kept, kept_at, remove_passed, tidy
+from .lessons import Lesson, acting, check_lesson, encode_lesson
 from .model import HostModel
 from .previews import Preview
 from .residence import chosen_precision, computing_in, load_whole, whole
@@ -50,8 +50,10 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     family = family_of(model)
     lesson = chosen(model, lesson, family)
     check_lesson(model, clip, lesson, family)
+    lesson = acting(lesson)
     base = base_hash(model, family)
-    place = kept_path(lesson, base + patches_hash(model))
+    kept = kept_at(model, clip, vae, lesson, family)
+    place = kept.concept
     if place.is_file():
         log.info("the concept %s was trained before; taken from %s", lesson.trigger, place.name)
         return load_concept(place), read_losses(place)
@@ -61,7 +63,7 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     model, clip = whole(computing_in(model, lesson.settings.precision), clip)
     with loaded(model, clip):
         host = HostModel(model, clip, family)
-        state = run_training(host, data, lesson, place.with_suffix(".training"))
+        state = run_training(host, data, lesson, kept)
         concept = make_concept(state, trigger=lesson.trigger, rank=lesson.keep_rank, base_hash=base)
     if state.step < state.settings.steps:
         return concept, state.losses  # not kept as finished: the next run tries the step again, with other draws
@@ -76,7 +78,6 @@ def keep_finished(concept: Concept, state: TrainState, place: Path) -> Concept:
     except NotSaved as error:
         log.warning("the concept is trained but not kept, save it with Save ICO Concept: %s", error)
         return concept
-    place.with_suffix(".training").unlink(missing_ok=True)
     return load_concept(place)
 
 
@@ -90,21 +91,29 @@ def chosen(model: Any, lesson: Lesson, family: Family) -> Lesson:
     return replace(lesson, settings=settings)
 
 
-def run_training(host: HostModel, data: TrainingData, lesson: Lesson, resume: Path) -> TrainState:
-    """The state after the last step, or after the last good one; the resume file holds what was reached."""
+def run_training(host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept) -> TrainState:
+    """The state after the last step, or after the last good one; its file holds what was reached.
+
+    A training that has all its steps already is taken as it is: another rank or trigger is cut from it.
+    """
     networks = host.model.model.diffusion_model, host.clip.cond_stage_model
     with open_to_gradients(*networks):
-        state = resumed(host, data, lesson, resume)
-        announce(data, lesson, state, resume.parent)
+        state, source = resumed(host, data, lesson, kept)
+        if state.step == state.settings.steps:
+            log.info("the training %s has all %d steps; the concept is cut from it", kept.training.name, state.step)
+            return state
+        announce(data, lesson, state, kept.training.parent)
         recomputes = is_short_of_memory(host, data, state)
+    tidy(kept.training.parent, [kept.training, *([] if source is None else [source])])
     watcher = Preview(host, data, state, lesson.preview_every)
-    keeper = Keeper(resume, partial(save_state, state))
+    keeper = Keeper(kept.training, partial(save_state, state))
     reports: list[StepReport] = []
     try:
         with open_to_gradients(*networks, recomputes=recomputes):
             for report in train_steps(host, data, state, sigmas=host.sigmas(), casts=False):
                 reports.append(report)
                 after_step(reports, watcher, keeper)
+        keeper.keep()
     except TrainingDiverged as error:
         if not state.step:
             raise
@@ -114,6 +123,9 @@ def run_training(host: HostModel, data: TrainingData, lesson: Lesson, resume: Pa
         if state.step and keeper.keep():
             log.info("stopped after step %d; the same training goes on from there", state.step)
         raise
+    finally:
+        if source is not None:
+            remove_passed(source, kept.training)
     return state
 
 
@@ -130,16 +142,16 @@ def after_step(reports: list[StepReport], watcher: Preview, keeper: Keeper) -> N
     throw_exception_if_processing_interrupted()
 
 
-def resumed(host: HostModel, data: TrainingData, lesson: Lesson, resume: Path) -> TrainState:
-    """The interrupted training where there is one, else a new one."""
+def resumed(host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept) -> tuple[TrainState, Path | None]:
+    """(the training as far as it is kept, from that file), else (a new one, None)."""
     parts: dict[str, Any] = {"noun": lesson.noun, "widths": host.kv_shapes(), "rare_tokens": rare_tokens(host)}
     parts["device"] = host.model.load_device  # what is learned in the U-Net is there, wherever the CLIP is
-    if resume.is_file():
+    for path in kept.candidates(lesson.settings.steps):
         try:
-            return load_state(resume, host, data, lesson.settings, **parts)
+            return load_state(path, host, data, lesson.settings, **parts), path
         except PackError as error:
-            log.warning("the interrupted training cannot go on and begins again: %s", error)
-    return begin_training(host, data, lesson.settings, **parts)
+            log.warning("the kept training %s cannot go on: %s", path.name, error)
+    return begin_training(host, data, lesson.settings, **parts), None
 
 
 def rare_tokens(host: HostModel) -> dict[str, list[int]] | None:
@@ -161,7 +173,8 @@ def announce(data: TrainingData, lesson: Lesson, state: TrainState, folder: Path
     )  # fmt: skip
     log.info(
         "on top of the model it takes %.0f MB of memory; at most %.0f MB in models/%s, %.1f MB in the end",
-        needs.memory / 1e6, (2 * needs.resume + needs.concept) / 1e6, folders.FOLDER, needs.concept / 1e6,
+        needs.memory / 1e6, (2 * needs.resume + needs.concept) / 1e6, folders.FOLDER,
+        (needs.resume + needs.concept) / 1e6,
     )  # fmt: skip
 
 
@@ -195,11 +208,6 @@ def loaded(model: Any, clip: Any) -> Iterator[None]:
         yield
     finally:
         text.reset_clip_options()
-
-
-def kept_path(lesson: Lesson, base: str) -> Path:
-    """Where the concept of this very training lies."""
-    return folders.new_path(f"trained/{as_part(lesson.trigger)}-{lesson.key(base)}")
 
 
 def read_losses(place: Path) -> list[float]:
