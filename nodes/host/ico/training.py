@@ -17,7 +17,7 @@ from ....dci_core.concept.file import load_concept, save_concept
 from ....dci_core.concept.learned import Concept
 from ....dci_core.errors import NotSaved, PackError, TrainingDiverged
 from ....dci_core.families.unet import Family
-from ....dci_core.files import check_takes_files, write_bytes
+from ....dci_core.files import check_takes_files, remove_spares, write_bytes
 from ....dci_core.ico.checkpoint import load_state, save_state
 from ....dci_core.ico.data import TrainingData
 from ....dci_core.ico.estimate import check_room, needs_of, seconds_left
@@ -72,6 +72,7 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
 
 def keep_finished(concept: Concept, state: TrainState, place: Path) -> Concept:
     """The concept as its file gives it; where none can be written, as it is, and its training stays."""
+    remove_spares(place)
     try:
         save_concept(concept, place)
         write_bytes(place.with_suffix(".losses.json"), json.dumps(state.losses).encode())
