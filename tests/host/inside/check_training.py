@@ -273,8 +273,10 @@ def test_bad_lessons_get_one_sentence() -> None:
         refused("places for the concept", captions=["a", "b", "c"])
         refused("steps is 0", settings=replace(lesson().settings, steps=0))
         refused("no reference picture", images=[])
-        refused("plain name", trigger="../dog")
         assert not list(folder.rglob("*.safetensors"))
+        train(lesson(steps=1, trigger="../do?g"))  # a word that is no file name gets a plain one, inside the folder
+        assert [file.parent.name for file in folder.rglob("*.safetensors")] == ["trained"]
+        assert not [file for file in folder.rglob("*") if "?" in file.name]
 
     in_new_folder(check)
 
