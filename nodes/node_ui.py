@@ -116,6 +116,9 @@ def ran(record: Any, settings: Any) -> dict[str, list[Any]]:
         f"{record.rows} rows of the model, {record.plain_rows} without DCI: {record.rows / record.plain_rows:.2f} times"
         if record.plain_rows
         else "",
+        f"beside {', '.join(record.guests)}: they saw the plain run, the auxiliary branch ran in calls of its own"
+        if record.guests
+        else "",
         warnings=record.warnings,
     )
 

@@ -6,7 +6,8 @@ each model call, the rows that need not run are left out and the attention rule 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,8 +22,10 @@ from ....dci_core.errors import BadModel, BadSettings
 from ....dci_core.noise.schedule import is_open, open_steps, window_threshold
 from ..attention.cross import with_rule
 from ..model_call import ModelCall
-from .conds import doubled_mask, paired_conds
+from .beside import RUN, BesideGuests
+from .conds import check_marked, doubled_mask, paired_conds
 from .controls import branch_controls
+from .guests import guests_of
 from .levels import remembered, sigma_of
 from .noise import freshness, start_noise, with_branch_noise
 from .plan import KEY, DbimRecord, DciPatch
@@ -91,6 +94,17 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
         own_seed, is_one = patch.settings.auxiliary_seed, patch.settings.one_auxiliary
         other_seed = auxiliary_seed(seed or 0) if own_seed is None else own_seed
         other = noise if patch.settings.guidance == "aligned" else for_all(start_noise(noise, other_seed), is_one)
+        record.guests = guests_of(guider)
+        if record.guests:
+            check_marked(guider.conds, patch.plan)
+            run = BesideGuests(patch, record, guider, other, threshold, partial(watch, sigmas, threshold, record))
+            mine = run.around(sampler, with_branch_noise(sampler, other_seed, is_one))
+            rest = (denoise_mask, callback, disable_pbar, seed, *args)
+            with told_of(guider, run):
+                concept = executor(noise, latent_image, mine, sigmas, *rest, **kwargs)
+            record.settle(guider.model_patcher.model.process_latent_out)
+            record.end()
+            return concept
         controls = branch_controls(
             lambda tags, num, sigma: patch.rows(tags, num, is_open(sigma, threshold)), patch.hints
         )
@@ -105,7 +119,7 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
             with_branch_noise(sampler, other_seed, is_one),
             sigmas,
             doubled_mask(denoise_mask, is_one),
-            watch(callback, sigmas, threshold, record),
+            watch(sigmas, threshold, record, callback),
             disable_pbar,
             seed,
             *args,
@@ -124,6 +138,9 @@ def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
     threshold = remembered(partial(threshold_of, patch))
 
     def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
+        run = ModelCall.of(*args, **kwargs).options.get(RUN)
+        if run is not None:
+            return run.call(executor, ModelCall.of(*args, **kwargs))  # type: ignore[no-any-return]
         tags, call = ModelCall.of(*args, **kwargs).split_mark(NAME)
         if tags is None:
             return call.run(executor)
@@ -163,7 +180,7 @@ def region_of(region: Tensor | None, num_pairs: int) -> Tensor | None:
 
 
 def watch(
-    callback: Callable[..., None] | None, sigmas: Tensor, threshold: float, record: DbimRecord
+    sigmas: Tensor, threshold: float, record: DbimRecord, callback: Callable[..., None] | None
 ) -> Callable[..., None]:
     """A step callback that shows the user's one the concept's rows alone and keeps the auxiliary's last estimate."""
     levels = sigmas.tolist()
@@ -176,6 +193,18 @@ def watch(
             callback(step, concept, unpair(x)[0], total)
 
     return seen
+
+
+@contextmanager
+def told_of(guider: Any, run: BesideGuests) -> Iterator[None]:
+    """For the time of a run, its model calls find it in their options."""
+    kept = guider.model_options
+    inner = kept.get("transformer_options", {})
+    guider.model_options = {**kept, "transformer_options": {**inner, RUN: run}}
+    try:
+        yield
+    finally:
+        guider.model_options = kept
 
 
 def is_black(region: Tensor | None) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....dci_core.dci.branches import for_all, pair
+from ....dci_core.dci.branches import for_all, pair, unpair
 from ....dci_core.dci.row_plan import COMMON, FREE, PAIRED
 from ....dci_core.errors import BadModel, BadSettings
 from .plan import MARK, DciPlan
@@ -25,15 +25,11 @@ def paired_conds(
     """The same conditionings for both branches.
 
     A conditioning that carries the plan's mark gets the auxiliary prompt as its second row. A list without any is
-    common to both branches: shared guidance computes it for the concept alone. Raises BadSettings when none is marked,
-    and for GLIGEN.
+    common to both branches: shared guidance computes it for the concept alone. Raises as `check_marked` does.
 
     branch_control  a ControlNet for both branches from one for pictures
     """
-    if any("gligen" in entry for entries in conds.values() for entry in entries):
-        raise BadSettings(
-            "a conditioning holds GLIGEN boxes", "they place the rows of one branch alone", "leave GLIGEN out with DCI"
-        )
+    check_marked(conds, plan)
     out = {}
     for name, entries in conds.items():
         marked = [name != NEGATIVE and entry.get(MARK) == plan.mark for entry in entries]
@@ -41,18 +37,30 @@ def paired_conds(
         out[name] = [
             with_branches(entry, kind, plan, branch_control) for entry, kind in zip(entries, kinds, strict=True)
         ]
-    if not any(tag_kind(entry) == PAIRED for entries in out.values() for entry in entries):
+    return out
+
+
+def check_marked(conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan) -> None:
+    """Raises BadSettings when no conditioning of the run comes from the plan's prompt pair, and for GLIGEN."""
+    if any("gligen" in entry for entries in conds.values() for entry in entries):
+        raise BadSettings(
+            "a conditioning holds GLIGEN boxes", "they place the rows of one branch alone", "leave GLIGEN out with DCI"
+        )
+    if not any(
+        entry.get(MARK) == plan.mark for name, entries in conds.items() if name != NEGATIVE for entry in entries
+    ):
         raise BadSettings(
             "none of the sampler's positive conditionings comes from the prompt pair of this plan",
             "the pair's own conditioning is expected there",
             "connect `positive` of DCI Prompt Pair to the sampler",
         )
-    return out
 
 
-def tag_kind(entry: Mapping[str, Any]) -> int:
-    """The kind that a conditioning was tagged with."""
-    return int(entry["model_conds"][NAME].cond[0].kind)
+def auxiliary_text(entry: Mapping[str, Any], plan: DciPlan) -> dict[str, Any]:
+    """What of a conditioning of the concept's text is another in the auxiliary branch."""
+    other = (("cross_attn", plan.hidden), ("pooled_output", plan.pooled))
+    kept = {key: value for key, value in other if value is not None and isinstance(entry.get(key), Tensor)}
+    return {key: unpair(beside(entry[key], value))[1] for key, value in kept.items()}
 
 
 def with_branches(

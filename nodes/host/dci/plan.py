@@ -79,6 +79,7 @@ class DbimRecord:
     steps           of the run; acted: those at which the window was open
     rows            that the model computed; plain_rows: that it would have computed without DCI
     warnings        what the user should know of this run
+    guests          who else acted in it; with anyone, the auxiliary branch ran in calls of its own
     on_end          called when a run has ended
     """
 
@@ -91,6 +92,7 @@ class DbimRecord:
     rows: int = 0
     plain_rows: int = 0
     warnings: list[str] = field(default_factory=list)
+    guests: tuple[str, ...] = ()
     on_end: Callable[[DbimRecord], None] | None = None
 
     def clear(self) -> None:
@@ -100,6 +102,7 @@ class DbimRecord:
         self.warnings.clear()
         self.auxiliary = self.final_auxiliary = None
         self.steps = self.acted = self.rows = self.plain_rows = 0
+        self.guests = ()
 
     def warn(self, sentence: str) -> None:
         """Keeps a sentence for the node, and says it in the log."""

@@ -112,16 +112,10 @@ def sample(
 
 
 def counting_rows(model: Any) -> tuple[Any, list[int]]:
-    """(clone, rows that reach the U-Net at each call)."""
+    """(the model, rows that reach the U-Net at each call), without a trace in its options."""
     rows: list[int] = []
-    clone = model.clone()
-
-    def count(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        rows.append(x.shape[0])
-        return executor(x, *args, **kwargs)
-
-    clone.add_wrapper_with_key("diffusion_model", "lab_count", count)
-    return clone, rows
+    model.model.diffusion_model.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[0]))
+    return model, rows
 
 
 def distance(a: Tensor, b: Tensor) -> float:

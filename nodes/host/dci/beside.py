@@ -1,0 +1,267 @@
+"""The dual branch beside guests: they see the plain run, row for row; the auxiliary branch runs in calls of its own.
+
+The two latents are one batch inside the sampler alone. Each step runs the auxiliary's own text first and keeps what
+DBIM reads of it, then the run as the host and its guests know it, then the auxiliary's guidance.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....dci_core.attention.layers import LayerId
+from ....dci_core.dci.branches import for_all, pair, unpair
+from ....dci_core.dci.dbim import dbim_rule
+from ....dci_core.dci.maps import AuxiliaryView, BranchRows, keeping_rule
+from ....dci_core.errors import BadSettings
+from ....dci_core.noise.schedule import is_open
+from ..attention.cross import with_rule
+from ..model_call import ModelCall
+from .auxiliary_conds import Auxiliary, without_controls
+from .beside_options import watching
+from .levels import sigma_of
+from .plan import KEY, DbimRecord, DciPatch
+from .regions import region_for
+
+RUN = "ico_dci_run"  # transformer option: the run that a model call belongs to
+GUIDANCE = ("sampler_pre_cfg_function", "sampler_post_cfg_function", "sampler_calc_cond_batch_function")
+KEPT_WRAPPERS = (KEY, "torch.compile")
+Views = dict[LayerId, AuxiliaryView]
+
+
+@dataclass(eq=False)
+class BesideGuests:
+    """One run beside guests.
+
+    noise      the auxiliary's, as the run starts
+    threshold  of noise, above which DCI acts
+    finish     shows the user's callback the concept alone: (callback) -> callback
+    views      of the step: per conditioning of the auxiliary, what each of its calls left
+    """
+
+    patch: DciPatch
+    record: DbimRecord
+    guider: Any
+    noise: Tensor
+    threshold: float
+    finish: Callable[[Any], Callable[..., None]]
+    views: dict[Any, list[Views]] = field(default_factory=dict)
+    used: dict[Any, int] = field(default_factory=dict)
+    is_auxiliary: bool = False
+    size: tuple[int, int] = (0, 0)
+    auxiliary: Auxiliary | None = None
+
+    # The sampler's side
+
+    def around(self, sampler: Any, own: Any) -> Any:
+        """A copy of the sampler that steps both latents as one batch and hands back the concept's.
+
+        own  the same sampler with a stream of later noise for each branch
+        """
+        outer = copy.copy(sampler)
+
+        def sample(
+            model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor,
+            latent_image: Tensor, denoise_mask: Tensor | None = None, disable_pbar: bool = False,
+        ) -> Tensor:  # fmt: skip
+            is_one = self.patch.settings.one_auxiliary
+            self.size = (int(noise.shape[-2]), int(noise.shape[-1]))
+            self.auxiliary = Auxiliary.of(model_wrap, self.patch, noise, latent_image, denoise_mask, extra_args)
+            if self.patch.hints == "auxiliary":
+                model_wrap.conds = without_controls(model_wrap.conds)
+            options = extra_args["model_options"]
+            if mask_function := options.get("denoise_mask_function"):
+                options = {**options, "denoise_mask_function": for_both(mask_function)}
+            if denoise_mask is not None and denoise_mask.shape[0] > 1:
+                denoise_mask = pair(denoise_mask, for_all(denoise_mask, is_one))
+            both = own.sample(
+                Paired(model_wrap, self), sigmas, {**extra_args, "model_options": options}, self.finish(callback),
+                pair(noise, self.noise.to(noise)), pair(latent_image, for_all(latent_image, is_one)), denoise_mask,
+                disable_pbar,
+            )  # fmt: skip
+            concept, auxiliary = unpair(both)
+            self.record.final_auxiliary = model_wrap.inner_model.process_latent_out(auxiliary.float())
+            return concept.contiguous()
+
+        outer.sample = sample
+        return outer
+
+    def predict(self, both: Tensor, levels: Tensor, options: dict[str, Any], seed: int | None) -> Tensor:
+        """x0 of both latents [(b branch) ...] at one noise level."""
+        x, y = (part.contiguous() for part in unpair(both))
+        level = levels[::2] if levels.ndim and levels.shape[0] == both.shape[0] else levels
+        after, options = self.apart_from_sampler(options)
+        acts = is_open(sigma_of(level), self.threshold)
+        self.views.clear()
+        self.used.clear()
+        if not acts or self.auxiliary is None:
+            concept, found = self.guided(self.guider, x, level, options, seed, bool(after))
+            return finished(after, pair(concept, y), both, levels, found, [y, y], options)
+        alone = self.alone(options)
+        # What DBIM reads of the auxiliary branch, without a trace for anyone else
+        with self.apart(x):
+            own = self.auxiliary.run_own(y, level, alone)
+        # The run that the host and its guests know, and what it predicted on the way
+        plain: dict[str, Tensor] = {}
+        concept, found = self.guided(
+            self.guider, x, level, watching(options, self.guider.conds, x, plain), seed, bool(after)
+        )
+        # The auxiliary's guidance
+        shares = self.patch.settings.guidance == "shared"
+        borrowed = {name: x0 + (y - x) for name, x0 in plain.items()} if shares else {}
+        with self.apart(x):
+            joined = self.auxiliary.joining(alone, {**borrowed, **own})
+            auxiliary, other = self.guided(self.auxiliary.guider, y, level, joined, seed, bool(after))
+        return finished(after, pair(concept, auxiliary), both, levels, found, other, options)
+
+    def guided(
+        self, guider: Any, x: Tensor, level: Tensor, options: dict[str, Any], seed: int | None, looks: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        """(x0 of a guider, its conditional and unconditional predictions where the sampler looks at them)."""
+        found: list[Tensor] = []
+        if looks:
+            options = {**options, "sampler_post_cfg_function": [*options.get("sampler_post_cfg_function", [])]}
+
+            def look(args: dict[str, Any]) -> Tensor:
+                found[:] = [args["cond_denoised"], args["uncond_denoised"]]
+                out: Tensor = args["denoised"]
+                return out
+
+            options["sampler_post_cfg_function"].append(look)
+        call = guider if guider is self.guider else type(guider).predict_noise.__get__(guider)
+        return call(x, level, model_options=options, seed=seed), found or [x, x]
+
+    def apart_from_sampler(self, options: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """(functions that the sampler itself put after the guidance, the options without them)."""
+        name = "sampler_post_cfg_function"
+        known = {id(function) for function in self.guider.model_options.get(name, [])}
+        functions = options.get(name, [])
+        added = [function for function in functions if id(function) not in known]
+        if not added:
+            return [], options
+        return added, {**options, name: [function for function in functions if id(function) in known]}
+
+    def alone(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options without the guests' guidance and wrappers; their patches stay."""
+        inner = dict(options.get("transformer_options", {}))
+        inner["wrappers"] = {
+            kind: {key: functions for key, functions in keys.items() if key in KEPT_WRAPPERS}
+            for kind, keys in inner.get("wrappers", {}).items()
+            if kind == "apply_model"
+        }
+        return {**{key: value for key, value in options.items() if key not in GUIDANCE}, "transformer_options": inner}
+
+    @contextmanager
+    def apart(self, x: Tensor) -> Iterator[None]:
+        """Calls of the auxiliary branch; whoever draws random numbers draws the same as without them."""
+        kept = random.getstate()
+        self.is_auxiliary = True
+        try:
+            with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+                yield
+        finally:
+            self.is_auxiliary = False
+            random.setstate(kept)
+
+    # The model's side
+
+    def call(self, executor: Any, call: ModelCall) -> Tensor:
+        """A model call of either branch: keeps what DBIM reads of the auxiliary's, and blends it into the concept's."""
+        uuids, num_rows = call.options.get("uuids") or [], call.x.shape[0]
+        self.record.rows += num_rows
+        self.record.plain_rows += 0 if self.is_auxiliary else num_rows
+        whose = self.auxiliary.twins if self.auxiliary is not None else {}
+        known = set(whose) if self.is_auxiliary else set(whose.values()) & set(self.views)
+        chunks = [index for index, uuid in enumerate(uuids) if uuid in known]
+        if not chunks or num_rows % len(uuids):
+            return call.run(executor)
+        size = num_rows // len(uuids)
+        rows = tuple(index * size + row for index in chunks for row in range(size))
+        layers = [layer for layer, share in self.patch.dbim.shares.items() if share]
+        if self.is_auxiliary:
+            keep: Views = {}
+            dbim, words = self.patch.dbim, self.patch.plan.tokens.auxiliary
+            rule = keeping_rule(keep, dbim.shares, rows, words, dbim.token_sharpness, call.x.device)
+            x0 = call.with_options(with_rule(call.options, layers, rule)).run(executor)
+            for place, index in enumerate(chunks):
+                part = slice(place * size, (place + 1) * size)
+                views = {layer: AuxiliaryView(view.out[part], view.noun[part]) for layer, view in keep.items()}
+                self.views.setdefault(whose[uuids[index]], []).append(views)
+            return x0
+        kept = joined_views([self.next_views(uuids[index]) for index in chunks])
+        if any(view.out.shape[0] != len(rows) for view in kept.values()):
+            raise BadSettings(
+                f"another node runs {len(rows)} rows of the model where the auxiliary branch has others",
+                "the same rows in both branches are expected",
+                "take that node off this model, or sample without DCI",
+            )
+        areas = [self.auxiliary.areas.get(uuids[index]) for index in chunks] if self.auxiliary else []
+        shown = tuple(call.x.shape[-2:])
+        region = region_for(self.patch.dbim.region, [area for area in areas for _ in range(size)], self.size, shown)
+        branches = BranchRows(rows, tuple(range(len(rows))))
+        own = replace(self.patch.dbim, region=region)
+        rule = dbim_rule(own, branches, self.patch.plan.tokens, call.x.device, self.record.see, kept, shown)
+        x0 = call.with_options(with_rule(call.options, layers, rule)).run(executor)
+        self.record.file(sigma_of(call.t))
+        return x0
+
+    def next_views(self, uuid: Any) -> Views:
+        """What the auxiliary left for this conditioning, call after call, from the front again when all were used."""
+        number = self.used.get(uuid, 0)
+        self.used[uuid] = number + 1
+        return self.views[uuid][number % len(self.views[uuid])]
+
+
+class Paired:
+    """A guider that samplers call with both latents in one batch; in all else it is the guider."""
+
+    def __init__(self, guider: Any, run: BesideGuests) -> None:
+        self.guider, self.run = guider, run
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.guider, name)
+
+    def __call__(self, x: Tensor, sigma: Tensor, model_options: Any = None, seed: int | None = None) -> Tensor:
+        return self.run.predict(x, sigma, model_options or {}, seed)
+
+
+def joined_views(parts: list[Views]) -> Views:
+    """The views of several conditionings as one batch."""
+    if len(parts) == 1:
+        return parts[0]
+    return {
+        layer: AuxiliaryView(*(torch.cat([getattr(part[layer], name) for part in parts]) for name in ("out", "noun")))
+        for layer in parts[0]
+    }
+
+
+def finished(
+    after: list[Any], x0: Tensor, x: Tensor, levels: Tensor, concept: list[Tensor], auxiliary: list[Tensor],
+    options: dict[str, Any],
+) -> Tensor:  # fmt: skip
+    """x0 of both latents as the sampler's own functions after the guidance leave it."""
+    if after:
+        cond, uncond = (pair(here, there) for here, there in zip(concept, auxiliary, strict=True))
+        for function in after:
+            args = {"denoised": x0, "cond_denoised": cond, "uncond_denoised": uncond, "sigma": levels, "input": x}
+            x0 = function({**args, "model_options": options})
+    return x0
+
+
+def for_both(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function of the inpaint mask that sees the mask of the pictures, once, for both branches."""
+
+    def masked(sigma: Tensor, mask: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if mask.shape[0] == 1:
+            return function(sigma[:1], mask, *args, **kwargs)
+        concept, auxiliary = (function(sigma[::2], part, *args, **kwargs) for part in unpair(mask))
+        return pair(concept, auxiliary)
+
+    return masked
