@@ -22,7 +22,8 @@ DEFAULT = Path.home() / "comfy" / "ComfyUI"
 NEEDED = (
     "torch, torchvision, torchaudio, einops, transformers, safetensors, aiohttp, yaml, PIL, scipy, psutil, av, requests"
 )
-SECONDS = 1500
+SECONDS = 2400
+PROCESSES = min(4, os.cpu_count() or 1)  # at the same time
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class Host:
         last = (done.stderr.strip().splitlines() or [""])[-1]
         return f"{self.python} cannot run {self.folder}: {last}" if done.returncode else None
 
-    @cache  # noqa: B019
-    def outcomes(self, module: str, names: tuple[str, ...]) -> dict[str, str | None]:
+    def outcomes(self, module: str, names: Sequence[str]) -> dict[str, str | None]:
         """Runs checks of one module in one process of this host: check -> None, or what went wrong."""
         wanted = [f"{module}:{name}" for name in names]
         command = [str(self.python), str(INSIDE / "run.py"), str(self.folder), str(ROOT), *wanted]
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST"))}
+        clean.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // PROCESSES)))
         done = subprocess.run(
             command, cwd=self.folder, env=clean, capture_output=True, text=True, check=False, timeout=SECONDS
         )

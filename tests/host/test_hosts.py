@@ -1,14 +1,16 @@
-"""Every check of `inside/`, in every host, each in its own Python. Skipped, with the reason, where there is none."""
+"""Every check of `inside/`, in every host, each module in its own process; skipped, with the reason, without a host."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hosts import Host, checks_in, find_hosts, modules
+from hosts import PROCESSES, Host, checks_in, find_hosts, modules
 
 sys.path.pop(0)
 
@@ -22,14 +24,28 @@ CASES = [
 ]
 
 
+Outcomes = dict[str, str | None]  # check -> None, or what went wrong
+
+
+@pytest.fixture(scope="session")
+def running(request: pytest.FixtureRequest) -> Iterator[dict[tuple[Host, str], Future[Outcomes]]]:
+    """The chosen checks of each host and module, some processes at a time, in the order of the tests."""
+    wanted: dict[tuple[Host, str], list[str]] = {}
+    for item in request.session.items:
+        case = item.callspec.params if hasattr(item, "callspec") else {}
+        if "module" in case and not case["host"].absence():
+            wanted.setdefault((case["host"], case["module"]), []).append(case["name"])
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        yield {key: pool.submit(key[0].outcomes, key[1], names) for key, names in wanted.items()}
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
 @pytest.mark.host
 @pytest.mark.parametrize(("host", "module", "name"), CASES)
-def test_inside(host: Host, module: str, name: str, request: pytest.FixtureRequest) -> None:
+def test_inside(host: Host, module: str, name: str, running: dict[tuple[Host, str], Future[Outcomes]]) -> None:
     if reason := host.absence():
         pytest.skip(reason)
-    chosen = [item.callspec.params for item in request.session.items if getattr(item, "callspec", None)]
-    names = [case["name"] for case in chosen if case.get("host") == host and case.get("module") == module]
-    trouble = host.outcomes(module, tuple(names))[name]
+    trouble = running[host, module].result()[name]
     if trouble and trouble.startswith("ABSENT "):
         pytest.skip(trouble.removeprefix("ABSENT "))
     assert trouble is None, trouble

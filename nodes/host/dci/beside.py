@@ -19,7 +19,7 @@ from torch import Tensor
 from ....dci_core.attention.layers import LayerId
 from ....dci_core.dci.branches import for_all, pair, unpair
 from ....dci_core.dci.dbim import dbim_rule
-from ....dci_core.dci.maps import AuxiliaryView, BranchRows, keeping_rule
+from ....dci_core.dci.maps import BranchRows, keeping_rule
 from ....dci_core.errors import BadSettings
 from ....dci_core.noise.schedule import is_open
 from ..attention.cross import with_rule
@@ -27,13 +27,14 @@ from ..model_call import ModelCall
 from .auxiliary_conds import Auxiliary, without_controls
 from .beside_options import watching
 from .levels import sigma_of
+from .paired_sampling import Paired, finished, for_both
 from .plan import KEY, DbimRecord, DciPatch
 from .regions import region_for
+from .step_views import StepViews, Views
 
 RUN = "ico_dci_run"  # transformer option: the run that a model call belongs to
 GUIDANCE = ("sampler_pre_cfg_function", "sampler_post_cfg_function", "sampler_calc_cond_batch_function")
 KEPT_WRAPPERS = (KEY, "torch.compile")
-Views = dict[LayerId, AuxiliaryView]
 
 
 @dataclass(eq=False)
@@ -43,7 +44,7 @@ class BesideGuests:
     noise      the auxiliary's, as the run starts
     threshold  of noise, above which DCI acts
     finish     shows the user's callback the concept alone: (callback) -> callback
-    views      of the step: per conditioning of the auxiliary, what each of its calls left
+    views      what the auxiliary's calls of the step left for the concept's
     """
 
     patch: DciPatch
@@ -52,10 +53,8 @@ class BesideGuests:
     noise: Tensor
     threshold: float
     finish: Callable[[Any], Callable[..., None]]
-    views: dict[Any, list[Views]] = field(default_factory=dict)
-    used: dict[Any, int] = field(default_factory=dict)
+    views: StepViews = field(default_factory=StepViews)
     is_auxiliary: bool = False
-    size: tuple[int, int] = (0, 0)
     auxiliary: Auxiliary | None = None
 
     # The sampler's side
@@ -72,7 +71,6 @@ class BesideGuests:
             latent_image: Tensor, denoise_mask: Tensor | None = None, disable_pbar: bool = False,
         ) -> Tensor:  # fmt: skip
             is_one = self.patch.settings.one_auxiliary
-            self.size = (int(noise.shape[-2]), int(noise.shape[-1]))
             self.auxiliary = Auxiliary.of(model_wrap, self.patch, noise, latent_image, denoise_mask, extra_args)
             if self.patch.hints == "auxiliary":
                 model_wrap.conds = without_controls(model_wrap.conds)
@@ -82,7 +80,7 @@ class BesideGuests:
             if denoise_mask is not None and denoise_mask.shape[0] > 1:
                 denoise_mask = pair(denoise_mask, for_all(denoise_mask, is_one))
             both = own.sample(
-                Paired(model_wrap, self), sigmas, {**extra_args, "model_options": options}, self.finish(callback),
+                Paired(model_wrap, self.predict), sigmas, {**extra_args, "model_options": options}, self.finish(callback),
                 pair(noise, self.noise.to(noise)), pair(latent_image, for_all(latent_image, is_one)), denoise_mask,
                 disable_pbar,
             )  # fmt: skip
@@ -100,7 +98,6 @@ class BesideGuests:
         after, options = self.apart_from_sampler(options)
         acts = is_open(sigma_of(level), self.threshold)
         self.views.clear()
-        self.used.clear()
         if not acts or self.auxiliary is None:
             concept, found = self.guided(self.guider, x, level, options, seed, bool(after))
             return finished(after, pair(concept, y), both, levels, found, [y, y], options)
@@ -178,90 +175,45 @@ class BesideGuests:
         self.record.rows += num_rows
         self.record.plain_rows += 0 if self.is_auxiliary else num_rows
         whose = self.auxiliary.twins if self.auxiliary is not None else {}
-        known = set(whose) if self.is_auxiliary else set(whose.values()) & set(self.views)
+        known = set(whose) if self.is_auxiliary else set(whose.values()) & self.views.known()
         chunks = [index for index, uuid in enumerate(uuids) if uuid in known]
         if not chunks or num_rows % len(uuids):
             return call.run(executor)
         size = num_rows // len(uuids)
         rows = tuple(index * size + row for index in chunks for row in range(size))
-        layers = [layer for layer, share in self.patch.dbim.shares.items() if share]
+        mine = [uuids[index] for index in chunks]
         if self.is_auxiliary:
-            keep: Views = {}
-            dbim, words = self.patch.dbim, self.patch.plan.tokens.auxiliary
-            rule = keeping_rule(keep, dbim.shares, rows, words, dbim.token_sharpness, call.x.device)
-            x0 = call.with_options(with_rule(call.options, layers, rule)).run(executor)
-            for place, index in enumerate(chunks):
-                part = slice(place * size, (place + 1) * size)
-                views = {layer: AuxiliaryView(view.out[part], view.noun[part]) for layer, view in keep.items()}
-                self.views.setdefault(whose[uuids[index]], []).append(views)
-            return x0
-        kept = joined_views([self.next_views(uuids[index]) for index in chunks])
+            return self.keeping(executor, call, rows, [whose[uuid] for uuid in mine])
+        return self.blending(executor, call, rows, mine)
+
+    def keeping(self, executor: Any, call: ModelCall, rows: tuple[int, ...], chunks: list[Any]) -> Tensor:
+        """A call of the auxiliary branch; leaves its views for the concept's conditionings `chunks`."""
+        dbim, words = self.patch.dbim, self.patch.plan.tokens.auxiliary
+        views: Views = {}
+        rule = keeping_rule(views, dbim.shares, rows, words, dbim.token_sharpness, call.x.device)
+        x0 = call.with_options(with_rule(call.options, self.layers, rule)).run(executor)
+        self.views.keep(views, chunks)
+        return x0
+
+    def blending(self, executor: Any, call: ModelCall, rows: tuple[int, ...], chunks: list[Any]) -> Tensor:
+        """A call of the concept branch with the auxiliary's views blended into these rows."""
+        kept, shown, size = self.views.take(chunks), tuple(call.x.shape[-2:]), len(rows) // len(chunks)
         if any(view.out.shape[0] != len(rows) for view in kept.values()):
             raise BadSettings(
                 f"another node runs {len(rows)} rows of the model where the auxiliary branch has others",
                 "the same rows in both branches are expected",
                 "take that node off this model, or sample without DCI",
             )
-        areas = [self.auxiliary.areas.get(uuids[index]) for index in chunks] if self.auxiliary else []
-        shown = tuple(call.x.shape[-2:])
-        region = region_for(self.patch.dbim.region, [area for area in areas for _ in range(size)], self.size, shown)
+        places = self.auxiliary.areas if self.auxiliary is not None else {}
+        areas = [places.get(chunk) for chunk in chunks for _ in range(size)]
+        dbim = replace(self.patch.dbim, region=region_for(self.patch.dbim.region, areas, self.record.size, shown))
         branches = BranchRows(rows, tuple(range(len(rows))))
-        own = replace(self.patch.dbim, region=region)
-        rule = dbim_rule(own, branches, self.patch.plan.tokens, call.x.device, self.record.see, kept, shown)
-        x0 = call.with_options(with_rule(call.options, layers, rule)).run(executor)
+        rule = dbim_rule(dbim, branches, self.patch.plan.tokens, call.x.device, self.record.see, kept, shown)
+        x0 = call.with_options(with_rule(call.options, self.layers, rule)).run(executor)
         self.record.file(sigma_of(call.t))
         return x0
 
-    def next_views(self, uuid: Any) -> Views:
-        """What the auxiliary left for this conditioning, call after call, from the front again when all were used."""
-        number = self.used.get(uuid, 0)
-        self.used[uuid] = number + 1
-        return self.views[uuid][number % len(self.views[uuid])]
-
-
-class Paired:
-    """A guider that samplers call with both latents in one batch; in all else it is the guider."""
-
-    def __init__(self, guider: Any, run: BesideGuests) -> None:
-        self.guider, self.run = guider, run
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.guider, name)
-
-    def __call__(self, x: Tensor, sigma: Tensor, model_options: Any = None, seed: int | None = None) -> Tensor:
-        return self.run.predict(x, sigma, model_options or {}, seed)
-
-
-def joined_views(parts: list[Views]) -> Views:
-    """The views of several conditionings as one batch."""
-    if len(parts) == 1:
-        return parts[0]
-    return {
-        layer: AuxiliaryView(*(torch.cat([getattr(part[layer], name) for part in parts]) for name in ("out", "noun")))
-        for layer in parts[0]
-    }
-
-
-def finished(
-    after: list[Any], x0: Tensor, x: Tensor, levels: Tensor, concept: list[Tensor], auxiliary: list[Tensor],
-    options: dict[str, Any],
-) -> Tensor:  # fmt: skip
-    """x0 of both latents as the sampler's own functions after the guidance leave it."""
-    if after:
-        cond, uncond = (pair(here, there) for here, there in zip(concept, auxiliary, strict=True))
-        for function in after:
-            args = {"denoised": x0, "cond_denoised": cond, "uncond_denoised": uncond, "sigma": levels, "input": x}
-            x0 = function({**args, "model_options": options})
-    return x0
-
-
-def for_both(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A function of the inpaint mask that sees the mask of the pictures, once, for both branches."""
-
-    def masked(sigma: Tensor, mask: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if mask.shape[0] == 1:
-            return function(sigma[:1], mask, *args, **kwargs)
-        concept, auxiliary = (function(sigma[::2], part, *args, **kwargs) for part in unpair(mask))
-        return pair(concept, auxiliary)
-
-    return masked
+    @property
+    def layers(self) -> list[LayerId]:
+        """Layers in which DBIM has a share."""
+        return [layer for layer, share in self.patch.dbim.shares.items() if share]

@@ -18,7 +18,7 @@ from torch import Tensor
 from ....dci_core.dci.branches import auxiliary_seed, for_all, pair, unpair
 from ....dci_core.dci.dbim import dbim_rule
 from ....dci_core.dci.stability import shared_warning, window_warning
-from ....dci_core.errors import BadModel, BadSettings
+from ....dci_core.errors import BadModel
 from ....dci_core.noise.schedule import is_open, open_steps, window_threshold
 from ..attention.cross import with_rule
 from ..model_call import ModelCall
@@ -29,6 +29,7 @@ from .guests import guests_of
 from .levels import remembered, sigma_of
 from .noise import freshness, start_noise, with_branch_noise
 from .plan import KEY, DbimRecord, DciPatch
+from .regions import region_for
 from .replaying import call_in_halves, can_replay
 from .rows import call_over
 from .tags import NAME, plain
@@ -78,6 +79,7 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
         # Which steps are in the window
         guider = executor.class_obj
         record.clear()
+        record.size = (int(noise.shape[-2]), int(noise.shape[-1]))
         refuse_nested(noise, kwargs.get("latent_shapes"))
         threshold = threshold_of(patch, guider.model_patcher.get_model_object("model_sampling"))
         record.steps, record.acted = len(sigmas) - 1, len(open_steps(sigmas.tolist(), threshold))
@@ -148,8 +150,9 @@ def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
         acts = is_open(sigma, threshold(executor.class_obj.model_sampling))
         plan = patch.rows(plain(tags), len(call.options.get("cond_or_uncond") or [0]), acts)
         record.rows, record.plain_rows = record.rows + len(plan.runs), record.plain_rows + plan.num_rows // 2
-        dbim = replace(patch.dbim, region=region_of(patch.dbim.region, len(plan.branches.concept)))
         tokens, size = patch.plan.tokens, tuple(call.x.shape[-2:])
+        areas = [tags[plan.runs[row]].area for row in plan.branches.concept]
+        dbim = replace(patch.dbim, region=region_for(patch.dbim.region, areas, record.size, size))
         if patch.replays and can_replay(plan, call.options):
             x0 = call_in_halves(executor, call, plan, dbim, tokens, record.see)
             record.file(sigma)
@@ -164,19 +167,6 @@ def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
         return plan.fill(call.x, x0)
 
     return wrapper
-
-
-def region_of(region: Tensor | None, num_pairs: int) -> Tensor | None:
-    """A region for each pair of rows `(chunk b)`, from one for each picture; raises BadSettings for another number."""
-    if region is None or region.ndim < 3 or region.shape[0] in (1, num_pairs):
-        return region
-    if num_pairs % region.shape[0]:
-        raise BadSettings(
-            f"the region has {region.shape[0]} masks",
-            f"1, or one for each of {num_pairs}, is expected",
-            "give one mask",
-        )
-    return region.repeat(num_pairs // region.shape[0], 1, 1)
 
 
 def watch(

@@ -79,6 +79,7 @@ class DbimRecord:
     steps           of the run; acted: those at which the window was open
     rows            that the model computed; plain_rows: that it would have computed without DCI
     warnings        what the user should know of this run
+    size            (height, width) of the run's latents
     guests          who else acted in it; with anyone, the auxiliary branch ran in calls of its own
     on_end          called when a run has ended
     """
@@ -92,6 +93,7 @@ class DbimRecord:
     rows: int = 0
     plain_rows: int = 0
     warnings: list[str] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
     guests: tuple[str, ...] = ()
     on_end: Callable[[DbimRecord], None] | None = None
 

@@ -24,7 +24,7 @@ def region_for(
 
     Raises BadSettings where the number of masks does not fit, or where another node shows parts at places unknown.
     """
-    if region is None:
+    if region is None or not areas:
         return None
     masks = region.shape[0] if region.ndim > 2 else 1
     if len(areas) % masks:

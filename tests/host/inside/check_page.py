@@ -44,7 +44,7 @@ def test_the_pair_marks_what_it_found() -> None:
 def test_a_run_says_steps_cost_and_warnings() -> None:
     node_ui = module("node_ui")
     settings = SimpleNamespace(window=0.3, strength=1.0, guidance="shared")
-    record = SimpleNamespace(steps=20, acted=6, rows=46, plain_rows=40, warnings=["it overshoots"])
+    record = SimpleNamespace(steps=20, acted=6, rows=46, plain_rows=40, guests=[], warnings=["it overshoots"])
     facts = node_ui.ran(record, settings)["ico_dci"][0]
     assert facts["warnings"] == ["it overshoots"]
     assert "6 of 20 steps" in facts["lines"][0] and "1.15 times" in facts["lines"][1]

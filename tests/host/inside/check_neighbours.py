@@ -1,0 +1,128 @@
+"""The host's own nodes beside DCI: what it leaves alone under a black region is what they give without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from marks import Absent, slow
+from neighbours import NEIGHBOURS, outcomes
+
+LEAST = 2e-5
+OUT = Path(__file__).parents[3] / "out"
+
+
+@slow
+def test_every_neighbour_in_every_guidance_order_and_batch() -> None:
+    """Writes what `docs/neighbours.md` shows: out/neighbours-<version of the host>.md."""
+    from comfyui_version import __version__
+
+    lines, broken = (
+        ["| node | runs | most left under a black region | least and most that DCI does |", "|---|---|---|---|"],
+        [],
+    )
+    for name in NEIGHBOURS:
+        try:
+            seen = list(outcomes(name))
+        except Absent as absence:
+            lines.append(f"| {name} | 0 | {absence} | |")
+            continue
+        black, acts = max(one.black for one in seen), [one.acts for one in seen]
+        lines.append(f"| {name} | {len(seen)} | {black:.1e} | {min(acts):.3f} to {max(acts):.3f} |")
+        broken += [(name, one) for one in seen if one.black >= LEAST or one.acts < 1e-4]
+    OUT.mkdir(exist_ok=True)
+    (OUT / f"neighbours-{__version__}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert not broken, broken
+
+
+def holds(name: str) -> None:
+    """Asserts the oracle in both orders, with shared guidance and two pictures; `docs/neighbours.md` has all."""
+    for seen in outcomes(name, ("shared",), (2,)):
+        assert seen.black < LEAST and seen.acts > 1e-4, (name, seen)
+
+
+def test_easycache() -> None:
+    holds("EasyCache")
+
+
+def test_lazycache() -> None:
+    holds("LazyCache")
+
+
+def test_self_attention_guidance() -> None:
+    holds("Self-Attention Guidance")
+
+
+def test_perturbed_attention_guidance() -> None:
+    holds("Perturbed-Attention Guidance")
+
+
+def test_normalized_attention_guidance() -> None:
+    holds("Normalized Attention Guidance")
+
+
+def test_freeu() -> None:
+    holds("FreeU")
+
+
+def test_freeu_v2() -> None:
+    holds("FreeU V2")
+
+
+def test_hypertile() -> None:
+    holds("HyperTile")
+
+
+def test_tome() -> None:
+    holds("Tome")
+
+
+def test_rescalecfg() -> None:
+    holds("RescaleCFG")
+
+
+def test_kohya_deep_shrink() -> None:
+    holds("Kohya deep shrink")
+
+
+def test_tcfg() -> None:
+    holds("TCFG")
+
+
+def test_cfg_zero_star() -> None:
+    holds("CFG-Zero*")
+
+
+def test_cfgnorm() -> None:
+    holds("CFGNorm")
+
+
+def test_mahiro() -> None:
+    holds("Mahiro")
+
+
+def test_perpneg() -> None:
+    holds("PerpNeg")
+
+
+def test_apg() -> None:
+    holds("APG")
+
+
+def test_fresca() -> None:
+    holds("FreSca")
+
+
+def test_epsilon_scaling() -> None:
+    holds("Epsilon Scaling")
+
+
+def test_unet_cross_attention_multiply() -> None:
+    holds("U-Net cross-attention multiply")
+
+
+def test_context_windows() -> None:
+    holds("Context windows")
+
+
+def test_differential_diffusion() -> None:
+    holds("Differential Diffusion")
