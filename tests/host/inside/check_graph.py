@@ -141,7 +141,7 @@ def test_a_training_that_cannot_work_turns_red_and_the_queue_lives_on() -> None:
     def check(folder: Path) -> None:
         each_is_red({**learning(), **extra}, cases)
         left = sorted(file.suffix for file in folder.rglob("zorp*"))
-        assert left == [".json", ".safetensors"], left  # of the good one alone: nothing was begun with the others
+        assert left == [".json", ".safetensors", ".training"], left  # of the good one alone: no other was begun
 
     in_new_folder(check)
 

@@ -103,7 +103,7 @@ NEIGHBOURS = {
             "closed_loop": False,
             "fuse_method": "pyramid",
             "dim": 0,
-            "freenoise": False,
+            "freenoise": True,  # without it, windows of single pictures change nothing
         },
         {"shape": (4, 4, 16, 16)},
     ),
