@@ -79,8 +79,9 @@ class BesideGuests:
                 options = {**options, "denoise_mask_function": for_both(mask_function)}
             if denoise_mask is not None and denoise_mask.shape[0] > 1:
                 denoise_mask = pair(denoise_mask, for_all(denoise_mask, is_one))
+            extra_args = {**extra_args, "model_options": options}
             both = own.sample(
-                Paired(model_wrap, self.predict), sigmas, {**extra_args, "model_options": options}, self.finish(callback),
+                Paired(model_wrap, self.predict), sigmas, extra_args, self.finish(callback),
                 pair(noise, self.noise.to(noise)), pair(latent_image, for_all(latent_image, is_one)), denoise_mask,
                 disable_pbar,
             )  # fmt: skip
