@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +16,7 @@ from ..families.unet import family_of
 from .identity import base_hash
 from .triggers import encoder_names, with_trigger
 
+log = logging.getLogger(__name__)
 PREFIX = "diffusion_model."
 
 
@@ -24,6 +26,8 @@ def with_concept(model: Any, clip: Any, concept: Concept, strength: float) -> tu
     check_encoders(clip, family)
     widths = {layer: (family.width(layer), family.context_width) for layer in family.layers}
     base = base_hash(model, family)
+    if base is None:
+        log.info("this model's weights are packed; whether %s was trained on it cannot be told", concept.trigger)
     check_fit(concept, family=family.name, widths=widths, token_widths=dict(family.encoders), base_hash=base)
     clone = model.clone()
     if strength:

@@ -15,7 +15,8 @@ from ....dci_core.files import raw_bytes
 from ....dci_core.fingerprint import short_hash, tensor_bytes
 
 PREFIX = "diffusion_model."
-_KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # the host's loaded models; forgets those that are gone
+PLAIN = (Tensor, torch.nn.Parameter)
+_KNOWN: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()  # the host's loaded models; forgets those gone
 _WHOLE: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # the same of all their weights
 
 
@@ -24,15 +25,17 @@ def digest(value: Tensor) -> str:
     return short_hash([repr(tuple(value.shape)).encode(), tensor_bytes(value, torch.float32)])
 
 
-def base_hash(model: Any, family: Family) -> str:
-    """The fingerprint of a MODEL's key and value weights as its checkpoint has them, patches left out.
+def base_hash(model: Any, family: Family) -> str | None:
+    """The fingerprint of a MODEL's key and value weights as its checkpoint has them, patches left out; None where they
+    are packed in a form that only their own loader can read (GGUF).
 
     Taken once for each loaded checkpoint, however many clones and queues share it.
     """
     if model.model not in _KNOWN:
         names = [weight_key(layer, part) for layer in family.layers for part in PARTS]
-        weights = dict(zip(names, map(widened, kv_weights(model, family)), strict=True))
-        _KNOWN[model.model] = hash_base(weights, family.layers)
+        weights = [unpacked(weight) for weight in kv_weights(model, family)]
+        plain = {name: weight for name, weight in zip(names, weights, strict=True) if weight is not None}
+        _KNOWN[model.model] = hash_base(plain, family.layers) if len(plain) == len(names) else None
     return _KNOWN[model.model]
 
 
@@ -47,8 +50,15 @@ def original(entry: Any) -> Tensor:
     return entry[0] if isinstance(entry, tuple | list) else entry
 
 
-def widened(weight: Tensor) -> Tensor:
-    """Weights of eight bits as fp16, which holds them all."""
+def unpacked(weight: Tensor) -> Tensor | None:
+    """A weight's own numbers, those of eight bits as fp16, which holds them all; None where it cannot say them."""
+    if type(weight) not in PLAIN and hasattr(weight, "dequantize"):
+        try:
+            weight = weight.dequantize()
+        except RuntimeError:  # every torch tensor has the method, and few an answer
+            return None
+    if type(weight) not in PLAIN or not weight.is_floating_point():
+        return None
     return weight if weight.dtype.itemsize > 1 else weight.to(torch.float16)
 
 
@@ -85,7 +95,7 @@ def bits_of(weight: Tensor) -> list[Any]:
     head = repr((type(weight).__name__, weight.dtype, tuple(weight.shape))).encode()
     if weight.device.type == "meta":
         return [head]
-    if type(weight) in (Tensor, torch.nn.Parameter):
+    if type(weight) in PLAIN:
         return [head, raw_bytes(weight)]
     parts = [value for _, value in sorted(vars(weight).items()) if torch.is_tensor(value)]
     return [head, *(raw_bytes(part) for part in parts if type(part) is Tensor)]

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ....dci_core.dci.branches import auxiliary_seed, for_all, pair, unpair
 from ....dci_core.dci.dbim import dbim_rule
-from ....dci_core.dci.stability import shared_warning, window_warning
+from ....dci_core.dci.stability import window_warning
 from ....dci_core.errors import BadModel
 from ....dci_core.noise.schedule import is_open, open_steps, window_threshold
 from ..attention.cross import with_rule
 from ..model_call import ModelCall
 from .beside import RUN, BesideGuests
-from .conds import check_marked, doubled_mask, paired_conds
+from .conds import check_marked, doubled_mask, paired_conds, unlike_lengths
 from .controls import branch_controls
 from .guests import guests_of
 from .levels import remembered, sigma_of
@@ -32,6 +32,7 @@ from .plan import KEY, DbimRecord, DciPatch
 from .regions import region_for
 from .replaying import call_in_halves, can_replay
 from .rows import call_over
+from .run_warnings import warn_of_black_region, warn_of_changed_text, warn_of_overshoot
 from .tags import NAME, plain
 
 Wrapper = Callable[..., Tensor]
@@ -89,16 +90,16 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
             record.end()
             return executor(noise, latent_image, sampler, sigmas, *rest, **kwargs)
         # What the user should know before the first step
-        if is_black(patch.dbim.region):
-            record.warn("the region is black, so DCI acts nowhere; paint white where it should act")
+        warn_of_black_region(patch, record)
         warn_of_overshoot(patch, record, getattr(guider, "cfg", None), sigmas, threshold, freshness(sampler))
         # The auxiliary branch's own noise, conditioning and latent
         own_seed, is_one = patch.settings.auxiliary_seed, patch.settings.one_auxiliary
         other_seed = auxiliary_seed(seed or 0) if own_seed is None else own_seed
-        other = noise if patch.settings.guidance == "aligned" else for_all(start_noise(noise, other_seed), is_one)
-        record.guests = guests_of(guider)
+        other = noise if patch.settings.guidance == "aligned" else for_all(start_noise(noise, other_seed, seed), is_one)
+        check_marked(guider.conds, patch.plan)
+        warn_of_changed_text(guider.conds, patch.plan, record)
+        record.guests = (*guests_of(guider), *unlike_lengths(guider.conds, patch.plan))
         if record.guests:
-            check_marked(guider.conds, patch.plan)
             run = BesideGuests(patch, record, guider, other, threshold, partial(watch, sigmas, threshold, record))
             mine = run.around(sampler, with_branch_noise(sampler, other_seed, is_one))
             rest = (denoise_mask, callback, disable_pbar, seed, *args)
@@ -195,21 +196,6 @@ def told_of(guider: Any, run: BesideGuests) -> Iterator[None]:
         yield
     finally:
         guider.model_options = kept
-
-
-def is_black(region: Tensor | None) -> bool:
-    """Whether a region leaves the whole picture alone."""
-    return region is not None and not bool((region > 0).any())
-
-
-def warn_of_overshoot(
-    patch: DciPatch, record: DbimRecord, cfg: float | None, sigmas: Tensor, threshold: float, eta: float
-) -> None:
-    """Says so when shared guidance would run away with this CFG, these steps and this share of fresh noise."""
-    if patch.settings.guidance == "shared" and cfg is not None:
-        sentence = shared_warning(sigmas.tolist(), float(cfg), threshold, eta)
-        if sentence:
-            record.warn(sentence)
 
 
 def refuse_nested(noise: Any, latent_shapes: Any) -> None:

@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....dci_core.dci.branches import for_all, pair, unpair
+from ....dci_core.dci.branches import for_all, pair
 from ....dci_core.dci.row_plan import COMMON, FREE, PAIRED
 from ....dci_core.errors import BadModel, BadSettings
 from .plan import MARK, DciPlan
 from .tags import NAME, tags_of_kind
 
 PICTURE_KEYS = ("mask", "concat_latent_image", "concat_mask", "concat_image")  # one row a picture
+TEXT_KEYS = ("cross_attn", "pooled_output")
 NEGATIVE = "negative"
+MOST_REPEATS = 4  # of a text, in the host too, so that two of unlike length run in one call
 
 
 def paired_conds(
@@ -46,9 +48,7 @@ def check_marked(conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan) -> No
         raise BadSettings(
             "a conditioning holds GLIGEN boxes", "they place the rows of one branch alone", "leave GLIGEN out with DCI"
         )
-    if not any(
-        entry.get(MARK) == plan.mark for name, entries in conds.items() if name != NEGATIVE for entry in entries
-    ):
+    if not marked_entries(conds, plan):
         raise BadSettings(
             "none of the sampler's positive conditionings comes from the prompt pair of this plan",
             "the pair's own conditioning is expected there",
@@ -57,10 +57,61 @@ def check_marked(conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan) -> No
 
 
 def auxiliary_text(entry: Mapping[str, Any], plan: DciPlan) -> dict[str, Any]:
-    """What of a conditioning of the concept's text is another in the auxiliary branch."""
-    other = (("cross_attn", plan.hidden), ("pooled_output", plan.pooled))
-    kept = {key: value for key, value in other if value is not None and isinstance(entry.get(key), Tensor)}
-    return {key: unpair(beside(entry[key], value))[1] for key, value in kept.items()}
+    """What of a conditioning of the concept's text is another in the auxiliary branch: its text, its pooled text."""
+    own = (("cross_attn", plan.hidden), ("pooled_output", plan.pooled))
+    return {
+        key: carried_over(entry[key], value, plan.tokens.concept.length)
+        for key, value in own
+        if value is not None and isinstance(entry.get(key), Tensor)
+    }
+
+
+def carried_over(concept: Tensor, auxiliary: Tensor, length: int | None) -> Tensor:
+    """The auxiliary's text for each row of the concept's, with what another node did to that.
+
+    What was appended behind the concept's own `length` slots is appended here too; where all was zeroed, so is this.
+    """
+    auxiliary = auxiliary.to(concept).expand(concept.shape[0], *auxiliary.shape[1:])
+    if concept.shape[-1] != auxiliary.shape[-1]:
+        raise BadModel(
+            f"the concept's text is {concept.shape[-1]} wide and the auxiliary's {auxiliary.shape[-1]}",
+            "one text encoder is expected for both",
+            "make the conditioning and the plan with one DCI Prompt Pair",
+        )
+    if not concept.any():
+        return torch.zeros_like(auxiliary)
+    if concept.ndim == 3 and length is not None and concept.shape[1] > length:
+        return torch.cat([auxiliary, concept[:, length:]], dim=1)
+    return auxiliary
+
+
+def is_changed(entry: Mapping[str, Any], plan: DciPlan) -> bool:
+    """Whether another node changed the concept's own words, in a way that the auxiliary prompt cannot follow."""
+    text, length = entry.get("cross_attn"), plan.tokens.concept.length
+    if not plan.own or not isinstance(text, Tensor) or text.ndim != 3 or not text.any():
+        return False
+    return not any(torch.equal(text[:1, :length].cpu(), own.to(text.dtype).cpu()) for own in plan.own)
+
+
+def unlike_lengths(conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan) -> tuple[str, ...]:
+    """Of texts that are too unlike in length for one model call: what the record says of them."""
+    for entry in marked_entries(conds, plan):
+        other = auxiliary_text(entry, plan).get("cross_attn")
+        if other is not None and other.ndim == 3:
+            lengths = sorted((entry["cross_attn"].shape[1], other.shape[1]))
+            if lcm(*lengths) > MOST_REPEATS * lengths[0]:
+                return (f"texts of {lengths[0]} and {lengths[1]} tokens",)
+    return ()
+
+
+def marked_entries(conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan) -> list[dict[str, Any]]:
+    """The conditionings that come from the plan's prompt pair."""
+    return [
+        entry
+        for name, entries in conds.items()
+        for entry in entries
+        if name != NEGATIVE and entry.get(MARK) == plan.mark
+    ]
 
 
 def with_branches(
@@ -71,9 +122,10 @@ def with_branches(
     for key in PICTURE_KEYS:
         if isinstance(both.get(key), Tensor) and both[key].ndim > 2:
             both[key] = doubled(both[key])
-    for key, other in (("cross_attn", plan.hidden), ("pooled_output", plan.pooled)):
+    other = auxiliary_text(entry, plan) if kind == PAIRED else {}
+    for key in TEXT_KEYS:
         if isinstance(both.get(key), Tensor):
-            both[key] = beside(both[key], other) if kind == PAIRED else doubled(both[key])
+            both[key] = beside(both[key], other[key]) if key in other else doubled(both[key])
     if both.get("control") is not None:
         both["control"] = branch_control(both["control"])
     both["model_conds"] = {**both["model_conds"], NAME: tags_of_kind(kind)}
@@ -85,21 +137,10 @@ def doubled(rows: Tensor) -> Tensor:
     return rows if rows.shape[0] == 1 else rows.repeat_interleave(2, dim=0)
 
 
-def beside(concept: Tensor, auxiliary: Tensor | None) -> Tensor:
-    """The auxiliary's row next to each of the concept's, both as long as their least common multiple.
-
-    What another node appended to the concept's text is appended to the auxiliary's too. Repeating all tokens of a
-    prompt changes no attention result.
+def beside(concept: Tensor, auxiliary: Tensor) -> Tensor:
+    """The auxiliary's row next to each of the concept's, both as long as their least common multiple: repeating all
+    tokens of a text changes no attention result.
     """
-    if auxiliary is None:
-        return doubled(concept)
-    auxiliary = auxiliary.to(concept).expand(concept.shape[0], *auxiliary.shape[1:])
-    if concept.shape[-1] != auxiliary.shape[-1]:
-        raise BadModel(
-            f"the concept's text is {concept.shape[-1]} wide and the auxiliary's {auxiliary.shape[-1]}",
-            "one text encoder is expected for both",
-            "make the conditioning and the plan with one DCI Prompt Pair",
-        )
     if concept.ndim == 3:
         length = lcm(concept.shape[1], auxiliary.shape[1])
         concept, auxiliary = (x.repeat(1, length // x.shape[1], 1) for x in (concept, auxiliary))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,16 +14,56 @@ from torch import Tensor
 from ....dci_core.dci.branches import pair, unpair
 
 NoiseSampler = Callable[[Any, Any], Tensor]
+MOST_PLACES = 256  # of a stream that are looked through
 ON_DEVICE = "_gpu"  # the host's suffix for SDE samplers that draw on the accelerator
 
 
-def start_noise(noise: Tensor, seed: int) -> Tensor:
-    """Fresh noise like `noise` from another seed; nothing where the run adds none."""
+def start_noise(noise: Tensor, seed: int, own_seed: int | None = None) -> Tensor:
+    """Fresh noise like `noise` [b ...] from another seed; nothing where the run adds none.
+
+    own_seed  of `noise`: a picture gets the same place in the new stream as it has in its own, whatever its batch
+    """
     if not torch.count_nonzero(noise):
         return torch.zeros_like(noise)
+    places = list(range(noise.shape[0])) if own_seed is None else places_in_stream(noise, own_seed)
+    if places == list(range(noise.shape[0])):
+        return drawn(noise, seed)
+    rows = list(islice(drawn_rows(noise, seed), max(places) + 1))
+    return torch.cat([rows[place] for place in places])
+
+
+def places_in_stream(noise: Tensor, seed: int) -> list[int]:
+    """Where each picture's noise stands in the stream of its seed, from 0; its row in the batch where it is not found.
+
+    Pictures that were taken from a batch, repeated, or all given one seed have other places than rows.
+    """
+    places = list(range(noise.shape[0]))
+    if torch.equal(drawn(noise, seed), noise):
+        return places
+    missing = set(places)
+    for place, row in enumerate(islice(drawn_rows(noise, seed), MOST_PLACES)):
+        found = {index for index in missing if torch.equal(noise[index : index + 1], row)}
+        places = [place if index in found else old for index, old in enumerate(places)]
+        missing -= found
+        if not missing:
+            break
+    return places
+
+
+def drawn(like: Tensor, seed: int) -> Tensor:
+    """Noise of a whole batch, as the host draws it on the CPU."""
+    return next(_stream(like, like.shape, seed))
+
+
+def drawn_rows(like: Tensor, seed: int) -> Iterator[Tensor]:
+    """Noise of one picture after another from the same stream, [1 ...] each."""
+    return _stream(like, like[:1].shape, seed)
+
+
+def _stream(like: Tensor, shape: torch.Size, seed: int) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(noise.shape, generator=generator, dtype=torch.float32)
-    return drawn.to(noise)
+    while True:
+        yield torch.randn(shape, generator=generator, dtype=torch.float32).to(like)
 
 
 def with_branch_noise(sampler: Any, auxiliary_seed: int, is_one: bool = False) -> Any:

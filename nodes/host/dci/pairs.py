@@ -57,7 +57,8 @@ def make_pair(clip: Any, concept: Concept, prompt: str, noun: str, auxiliary: st
     mark = short_hash([repr((prompt, auxiliary, concept.trigger, tokens)).encode()])
     positive = clip.encode_from_tokens_scheduled(clip.tokenize(prompt), add_dict={MARK: mark})
     other = clip.encode_from_tokens(clip.tokenize(auxiliary), return_pooled=True, return_dict=True)
-    plan = DciPlan(mark, other["cond"], other.get("pooled_output"), tokens, (prompt, auxiliary))
+    own = tuple(text for text, _ in positive)
+    plan = DciPlan(mark, other["cond"], other.get("pooled_output"), tokens, (prompt, auxiliary), own)
     return positive, plan, describe(plan, concept, noun)
 
 

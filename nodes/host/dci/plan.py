@@ -29,6 +29,7 @@ class DciPlan:
     pooled   [1 p] or None
     tokens   where the concept and the auxiliary noun stand
     texts    the two prompts as written
+    own      the concept's own text as the pair made it, [1 t c] each; more than one where the CLIP is scheduled
     """
 
     mark: str
@@ -36,6 +37,7 @@ class DciPlan:
     pooled: Tensor | None
     tokens: PairTokens
     texts: tuple[str, str] = ("", "")
+    own: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,7 +60,7 @@ def kept_at(model: Any, clip: Any, vae: Any, lesson: Lesson, family: Family) -> 
     key = short_hash([repr((inputs, training_facts(lesson, family))).encode()])
     name, steps = as_part(lesson.trigger), lesson.settings.steps
     own = short_hash([repr((key, steps, lesson.trigger, lesson.keep_rank)).encode()])
-    older = lesson.first_key(base_hash(model, family) + patches_hash(model))
+    older = lesson.first_key((base_hash(model, family) or "") + patches_hash(model))
     place = folders.new_path(f"trained/{name}-{own}")
     return Kept(
         place,

@@ -60,7 +60,7 @@ def test_the_pack_gives_the_released_latents() -> None:
     sigmas = torch.stack([sampling.sigma(torch.tensor(float(t))) for t in [*case["timesteps"], 0]])
     to_noise = (1 + sigmas[0] ** 2).sqrt() / sigmas[0]  # the host scales start noise by sigma
     other = given["y_T"] * to_noise
-    branching.start_noise = lambda noise, seed: other
+    branching.start_noise = lambda noise, seed, own_seed: other
 
     guider = comfy.samplers.CFGGuider(patched)
     guider.set_conds(conditioning(given["cc"], plan), conditioning(given["un"]))

@@ -1,0 +1,37 @@
+"""What the user should know of a run before its first step; the record keeps it for the node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ....dci_core.dci.stability import shared_warning
+from .conds import is_changed, marked_entries
+from .plan import DbimRecord, DciPatch, DciPlan
+
+
+def warn_of_black_region(patch: DciPatch, record: DbimRecord) -> None:
+    """Says so where the region leaves the whole picture alone."""
+    region = patch.dbim.region
+    if region is not None and not bool((region > 0).any()):
+        record.warn("the region is black, so DCI acts nowhere; paint white where it should act")
+
+
+def warn_of_changed_text(conds: dict[str, list[dict[str, Any]]], plan: DciPlan, record: DbimRecord) -> None:
+    """Says so where another node changed the words of the pair, which the auxiliary prompt then does not follow."""
+    if any(is_changed(entry, plan) for entry in marked_entries(conds, plan)):
+        record.warn(
+            "another node changed the text behind DCI Prompt Pair (averaged, scaled); the auxiliary prompt stays as "
+            "it is written; write what you want into both prompts, or append it with Conditioning Concat"
+        )
+
+
+def warn_of_overshoot(
+    patch: DciPatch, record: DbimRecord, cfg: float | None, sigmas: Tensor, threshold: float, eta: float
+) -> None:
+    """Says so when shared guidance would run away with this CFG, these steps and this share of fresh noise."""
+    if patch.settings.guidance == "shared" and cfg is not None:
+        sentence = shared_warning(sigmas.tolist(), float(cfg), threshold, eta)
+        if sentence:
+            record.warn(sentence)
