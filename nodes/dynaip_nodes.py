@@ -10,6 +10,7 @@ from . import node_ui, sockets
 from .fields import schema, text, widget
 from .host.dynaip import adapter_files, adapter_loading
 from .host.dynaip.applying import EVERYWHERE, PLACES, Pictures, Reading, apply_subject
+from .host.page import events
 from .maps import draw_readings
 
 
@@ -102,6 +103,7 @@ class DynaIPApply(io.ComfyNode):
             clip=given.get("clip"),
         )
         ready, record, told = apply_subject(model, clip_vision, adapter, pictures, reading)
+        record.on_warning = events.teller(lambda run: node_ui.said(warnings=run.warnings))
         return io.NodeOutput(ready, record, told, ui=node_ui.reads(len(images), given, told))
 
 
@@ -215,7 +217,9 @@ class DynaIPPreview(io.ComfyNode):
 
     @classmethod
     def execute(cls, record: Any, latent: Any, cell: int) -> io.NodeOutput:
-        told = node_ui.seen_maps(sorted({sigma for sigma, _, _ in record.strengths}), "no subject was read")
+        told = node_ui.seen_maps(
+            sorted({sigma for sigma, _, _ in record.strengths}), next(iter(record.warnings), "no subject was read")
+        )
         return io.NodeOutput(draw_readings(record.strengths, cell), ui=told)
 
 

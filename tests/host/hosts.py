@@ -45,9 +45,11 @@ class Host:
         """Why this host cannot be used, or None."""
         if not (self.folder / "main.py").is_file():
             return f"no ComfyUI at {self.folder}; name one in COMFYUI_PATH"
-        done = subprocess.run([str(self.python), "-c", f"import {NEEDED}"], capture_output=True, text=True, check=False)
-        last = (done.stderr.strip().splitlines() or [""])[-1]
-        return f"{self.python} cannot run {self.folder}: {last}" if done.returncode else None
+        look = f"from importlib.util import find_spec as f; print(*(n for n in {NEEDED.split(', ')} if f(n) is None))"
+        done = subprocess.run([str(self.python), "-c", look], capture_output=True, text=True, check=False)
+        if done.returncode:
+            return f"{self.python} does not run: {(done.stderr.strip().splitlines() or [''])[-1]}"
+        return f"{self.python} has no {done.stdout.strip()}" if done.stdout.strip() else None
 
     def outcomes(self, module: str, names: Sequence[str]) -> dict[str, str | None]:
         """Runs checks of one module in one process of this host: check -> None, or what went wrong."""

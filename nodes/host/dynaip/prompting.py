@@ -21,6 +21,10 @@ from .readings import KEY, HeldReference, ReadingRecord
 
 TAG = "ico_dynaip_reads"  # keyword of the model call: 1 for each row that reads, 0 for negative ones
 Wrapper = Callable[..., Tensor]
+UNREAD = (
+    "no block of the model read the subject, since another node runs the model in a way of its own (as TeaCache does); "
+    "its picture is the one without DynaIP; take that node off this model"
+)
 
 
 def with_reference(model: Any, reference: HeldReference) -> tuple[Any, ReadingRecord]:
@@ -94,7 +98,7 @@ def around_call(run: PromptedRun) -> Wrapper:
     def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
         tags, call = ModelCall.of(*args, **kwargs).split_mark(TAG)
         model, sigma, x = executor.class_obj, float(call.t.max()), call.x
-        reads = reading_rows(tags, call.options, x.shape[0])
+        reads, is_due = reading_rows(tags, call.options, x.shape[0]), False
         if bool(reads.any()):
             run.step_to(sigma, 0 if call.c_crossattn is None else call.c_crossattn.shape[1])
             numbers = run.read_at(sigma, model.model_sampling)
@@ -102,7 +106,10 @@ def around_call(run: PromptedRun) -> Wrapper:
             sites = run.sites_of(numbers, model, (x.device, compute_dtype(model)))
             frame = CallFrame(token_grid(model, *x.shape[-2:]), reads)
             call = call.with_options(with_sites(call.options, frame, sites))
+            is_due = bool(numbers) and bool(sites)
         out = call.run(executor)
+        if is_due and run.record.is_silent():
+            run.record.warn(UNREAD)
         run.record.file(sigma)
         return out
 

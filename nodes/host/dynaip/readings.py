@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from ....dci_core.dynaip.subject import Subject
 from .adapters import HostAdapter
 from .nouns import NounPlaces
 
+log = logging.getLogger(__name__)
 KEY = "ico_dynaip"  # of our wrappers and of what a patched model carries
 
 
@@ -38,15 +40,33 @@ class ReadingRecord:
 
     strengths     (sigma, block, number of the subject from 0) -> [b h w], length of what the rows got
     current_call  the same of the model call that is running
+    warnings      what the user should know of this run
+    on_warning    called with the record when it gets one
     """
 
     strengths: dict[tuple[float, BlockId, int], Tensor] = field(default_factory=dict)
     current_call: list[tuple[BlockId, int, Tensor]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    on_warning: Callable[[ReadingRecord], None] | None = None
 
     def clear(self) -> None:
         """Forgets the run before."""
         self.strengths.clear()
         self.current_call.clear()
+        self.warnings.clear()
+
+    def warn(self, sentence: str) -> None:
+        """Keeps a sentence, says it in the log and to whoever listens; once in a run."""
+        if sentence in self.warnings:
+            return
+        self.warnings.append(sentence)
+        log.warning(sentence)
+        if self.on_warning is not None:
+            self.on_warning(self)
+
+    def is_silent(self) -> bool:
+        """Whether nothing was read in this run so far."""
+        return not self.strengths and not self.current_call
 
     def observer(self, numbers: Sequence[int]) -> ObserveReading:
         """What a rule over these subjects shows its readings to."""

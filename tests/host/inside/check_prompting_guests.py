@@ -66,3 +66,32 @@ def test_guests_of_every_kind_act_beside_ours_whichever_came_first() -> None:
             assert distance(first, second) < 1e-6, (name, kind)
             assert distance(first, run(name, ours)) > 1e-4, (name, kind)
             assert distance(first, run(name, guest(name, plain))) > 1e-4, (name, kind)
+
+
+def with_own_forward(model: Any) -> Any:
+    """A guest that runs the model's blocks itself, as caches for one architecture do: no replacement is asked."""
+    clone, whole = model.clone(), model.model.diffusion_model.forward
+
+    def bare(value: Any) -> Any:
+        is_options = isinstance(value, dict) and "patches_replace" in value
+        return {key: part for key, part in value.items() if key != "patches_replace"} if is_options else value
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return whole(*map(bare, args), **{key: bare(value) for key, value in kwargs.items()})
+
+    clone.add_object_patch("diffusion_model.forward", forward)
+    return clone
+
+
+def test_a_subject_that_no_block_reads_is_told_once() -> None:
+    heard: list[list[str]] = []
+    for name in FAMILIES:
+        model, record = prompted(name)
+        record.on_warning = lambda run: heard.append(list(run.warnings))
+        run(name, model)
+        assert not heard and record.strengths
+        assert torch.equal(run(name, with_own_forward(model)), run(name, with_own_forward(thin_model(name)))), name
+        assert len(heard) == 1 and "TeaCache" in heard[0][0] and not record.strengths, name
+        heard.clear()
+        run(name, model)
+        assert not record.warnings and record.strengths
