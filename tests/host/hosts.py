@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 INSIDE = Path(__file__).parent / "inside"
 DEFAULT = Path.home() / "comfy" / "ComfyUI"
 NEEDED = (
-    "torch, torchvision, torchaudio, einops, transformers, safetensors, aiohttp, yaml, PIL, scipy, psutil, av, requests"
+    *("torch", "torchvision", "torchaudio", "einops", "transformers", "safetensors"),
+    *("aiohttp", "yaml", "PIL", "scipy", "psutil", "av", "requests"),
 )
 SECONDS = 2400
 PROCESSES = min(4, os.cpu_count() or 1)  # at the same time
@@ -45,7 +46,7 @@ class Host:
         """Why this host cannot be used, or None."""
         if not (self.folder / "main.py").is_file():
             return f"no ComfyUI at {self.folder}; name one in COMFYUI_PATH"
-        look = f"from importlib.util import find_spec as f; print(*(n for n in {NEEDED.split(', ')} if f(n) is None))"
+        look = f"from importlib.util import find_spec as f; print(*(n for n in {NEEDED} if f(n) is None))"
         done = subprocess.run([str(self.python), "-c", look], capture_output=True, text=True, check=False)
         if done.returncode:
             return f"{self.python} does not run: {(done.stderr.strip().splitlines() or [''])[-1]}"

@@ -32,9 +32,11 @@ def running(request: pytest.FixtureRequest) -> Iterator[dict[tuple[Host, str], F
     """The chosen checks of each host and module, some processes at a time, in the order of the tests."""
     wanted: dict[tuple[Host, str], list[str]] = {}
     for item in request.session.items:
-        case = item.callspec.params if hasattr(item, "callspec") else {}
-        if "module" in case and not case["host"].absence():
-            wanted.setdefault((case["host"], case["module"]), []).append(case["name"])
+        if not isinstance(item, pytest.Function) or item.originalname != test_inside.__name__:
+            continue
+        host, module, name = (item.callspec.params[key] for key in ("host", "module", "name"))
+        if not host.absence():
+            wanted.setdefault((host, module), []).append(name)
     with ThreadPoolExecutor(PROCESSES) as pool:
         yield {key: pool.submit(key[0].outcomes, key[1], names) for key, names in wanted.items()}
         pool.shutdown(wait=False, cancel_futures=True)

@@ -43,14 +43,16 @@ class Site:
 class CallFrame:
     """What one model call tells all its blocks.
 
-    grid   (h, w) of the picture's own image tokens; rows of reference latents follow them
-    reads  [b] on the CPU, 1 where a row of the batch reads references, 0 where it never does
-    text   number of text rows, noted when the call gets there
+    grid      (h, w) of the picture's own image tokens; rows of reference latents follow them
+    reads     [b] on the CPU, 1 where a row of the batch reads references, 0 where it never does
+    text      number of text rows, noted when the call gets there
+    is_asked  whether a block's replacement was run: a model that another node runs in its own way asks none
     """
 
     grid: tuple[int, int]
     reads: Tensor
     text: int = 0
+    is_asked: bool = False
 
     def note_text(self, args: dict[str, Any]) -> dict[str, Any]:
         """The host's `post_input` patch; changes nothing."""
@@ -138,6 +140,7 @@ def replacement(block: BlockId, site: Site, frame: CallFrame, previous: Replacem
 
     def replace(args: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
         original = extra["original_block"]
+        frame.is_asked = True
 
         def watched(args: dict[str, Any]) -> dict[str, Any]:
             is_joint = "txt" not in args

@@ -13,7 +13,7 @@ from ....dci_core.attention.joint import BlockId, JointRule
 from ....dci_core.dynaip.auto_regions import NounMaps, place_subjects, watching_rule
 from ....dci_core.dynaip.decoupled import SubjectKV, image_prompt_rule
 from ....dci_core.dynaip.subject import Subject
-from ..attention.joint import ATTENTION, STREAM, Site
+from ..attention.joint import ATTENTION, STREAM, CallFrame, Site
 from ..families.mmdit import image_first_blocks
 from .readings import HeldReference, ReadingRecord
 
@@ -30,6 +30,7 @@ class PromptedRun:
     size   of the run's latent
     maps   where the model looks for nouns, if any reference has one
     sigma  noise level of the model call before
+    asked  whether any block of this run ran its replacement
     """
 
     references: tuple[HeldReference, ...]
@@ -39,12 +40,14 @@ class PromptedRun:
     size: tuple[int, ...] | None = None
     maps: NounMaps | None = None
     sigma: float | None = None
+    asked: bool = False
 
     def clear(self) -> None:
         """Releases everything."""
         self.kept.clear()
         self.sites.clear()
         self.size = self.maps = self.sigma = None
+        self.asked = False
 
     def begin(self, noise: Tensor, where: Where) -> None:
         """Forgets the run before and computes keys and values for this one."""
@@ -66,6 +69,11 @@ class PromptedRun:
         if (first, where) not in self.kept:
             self.kept[first, where] = reference.adapter.keys_and_values(reference.tokens, *where)
         return self.kept[first, where]
+
+    def was_asked(self, frame: CallFrame) -> bool:
+        """Whether a block of this run, up to this model call, asked what it should read."""
+        self.asked = self.asked or frame.is_asked
+        return self.asked
 
     def step_to(self, sigma: float, text_rows: int) -> None:
         """Tells the run of a model call at this noise level; at a new one the maps of the one before are closed."""

@@ -98,17 +98,17 @@ def around_call(run: PromptedRun) -> Wrapper:
     def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
         tags, call = ModelCall.of(*args, **kwargs).split_mark(TAG)
         model, sigma, x = executor.class_obj, float(call.t.max()), call.x
-        reads, is_due = reading_rows(tags, call.options, x.shape[0]), False
+        reads, frame = reading_rows(tags, call.options, x.shape[0]), None
         if bool(reads.any()):
             run.step_to(sigma, 0 if call.c_crossattn is None else call.c_crossattn.shape[1])
             numbers = run.read_at(sigma, model.model_sampling)
             refuse_areas(run, x)
             sites = run.sites_of(numbers, model, (x.device, compute_dtype(model)))
-            frame = CallFrame(token_grid(model, *x.shape[-2:]), reads)
+            frame = CallFrame(token_grid(model, *x.shape[-2:]), reads) if sites else None
+        if frame is not None:
             call = call.with_options(with_sites(call.options, frame, sites))
-            is_due = bool(numbers) and bool(sites)
         out = call.run(executor)
-        if is_due and run.record.is_silent():
+        if frame is not None and not run.was_asked(frame):
             run.record.warn(UNREAD)
         run.record.file(sigma)
         return out

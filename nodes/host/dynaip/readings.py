@@ -64,10 +64,6 @@ class ReadingRecord:
         if self.on_warning is not None:
             self.on_warning(self)
 
-    def is_silent(self) -> bool:
-        """Whether nothing was read in this run so far."""
-        return not self.strengths and not self.current_call
-
     def observer(self, numbers: Sequence[int]) -> ObserveReading:
         """What a rule over these subjects shows its readings to."""
 

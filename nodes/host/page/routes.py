@@ -10,7 +10,7 @@ from ....dci_core.attention.layers import COARSE_TOKENS, PRESETS, LayerId, Layer
 from ....dci_core.errors import PackError
 from ....dci_core.families.unet import FAMILIES, Family
 from .. import folders
-from . import events, library
+from . import events, listing
 from .live import TRAININGS
 
 PREFIX = "/ico_dci"
@@ -25,14 +25,14 @@ def register() -> None:
     from aiohttp import web
 
     async def concepts(_: Any) -> Any:
-        return web.json_response(await asyncio.to_thread(library.concepts))
+        return web.json_response(await asyncio.to_thread(listing.concepts))
 
     async def thumbnail(request: Any) -> Any:
         try:
             path = folders.concept_path(request.query.get("name", ""))
         except PackError as error:
             return web.Response(status=404, text=str(error))
-        found = await asyncio.to_thread(library.picture_of, path)
+        found = await asyncio.to_thread(listing.picture_of, path)
         if found is None:
             return web.Response(status=404, text="this concept has no picture")
         kind, data = found

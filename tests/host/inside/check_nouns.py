@@ -102,7 +102,8 @@ def test_a_subject_with_a_noun_is_read_where_the_model_looks_for_it_once_it_was_
 def test_watching_alone_changes_no_bit() -> None:
     for name in FAMILIES:
         found, record = prompted(name, noun=noun(-4))
-        assert torch.equal(run(name, found, steps=5), run(name, thin_model(name), steps=5)) and not record.strengths
+        assert torch.equal(run(name, found, steps=5), run(name, thin_model(name), steps=5))
+        assert not record.strengths and not record.warnings
         assert distance(run(name, found, steps=8), run(name, thin_model(name), steps=8)) > 1e-4
 
 

@@ -76,18 +76,18 @@ def test_a_concept_is_listed_by_its_header_and_a_foreign_file_is_not() -> None:
     import tempfile
     from pathlib import Path
 
-    library = module("host.page.library")
+    listing = module("host.page.listing")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.safetensors"
         PACK["dci_core.concept.file"].save_concept(concept(), path)
-        facts = library.facts_of(path)
+        facts = listing.facts_of(path)
         assert facts["trigger"] == concept().trigger and facts["bytes"] == path.stat().st_size
-        assert not facts["picture"] and library.picture_of(path) is None
+        assert not facts["picture"] and listing.picture_of(path) is None
         path.with_suffix(".png").write_bytes(b"\x89PNG")
-        assert library.facts_of(path)["picture"] and library.picture_of(path) == ("image/png", b"\x89PNG")
+        assert listing.facts_of(path)["picture"] and listing.picture_of(path) == ("image/png", b"\x89PNG")
         for junk in (b"", b"\xff" * 64, (10**12).to_bytes(8, "little") + b"{}"):
             path.write_bytes(junk)
-            assert library.facts_of(path) is None
+            assert listing.facts_of(path) is None
 
 
 def test_a_live_training_ends_as_it_ended() -> None:
