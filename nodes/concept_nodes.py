@@ -141,13 +141,14 @@ class ICOExportConcept(io.ComfyNode):
         loras, embeddings = folders.lora_folder(), folders.embedding_folder()
         wanted = [folders.new_path(filename, loras), folders.new_path(for_prompts(filename), embeddings)]
         lora, embedding = folders.free_for(concept, wanted, overwrite)
-        export_lora(concept, lora, rank=rank)
-        export_embedding(concept, embedding)
         words = embedding.relative_to(embeddings).with_suffix("").as_posix()
+        phrase = f"embedding:{words} {concept.noun}"
+        export_lora(concept, lora, rank=rank, phrase=phrase)
+        export_embedding(concept, embedding, phrase=phrase)
         told = node_ui.written(
             folders.shown(lora),
             folders.shown(embedding),
-            how=f'load the LoRA and write "embedding:{words} {concept.noun}"',
+            how=f'load the LoRA and write "{phrase}"',
         )
         return io.NodeOutput(folders.listed_as(lora, loras), folders.listed_as(embedding, embeddings), ui=told)
 

@@ -11,16 +11,20 @@ from ..attention.layers import LayerId
 from ..families.weight_names import PARTS, block_path, diffusers_path
 from ..files import write_tensors
 from .learned import CONCEPT_HASH, DEFAULT_RANK, Concept, concept_hash, pack_deltas
+from .modelspec import model_spec
 
 DIFFUSERS_SPELLING = frozenset(
     {"sd15", "sd15_v", "sd21", "sd21_base"}
 )  # what LoRA files of these families are written in
 
 
-def export_lora(concept: Concept, path: Path, *, rank: int = DEFAULT_RANK, precision: str = "fp16") -> float:
+def export_lora(
+    concept: Concept, path: Path, *, rank: int = DEFAULT_RANK, precision: str = "fp16", phrase: str | None = None
+) -> float:
     """A LoRA of the weight changes stands at path; returns the relative error of its rank and precision.
 
     Keys as in kohya's files (`lora_unet_<module>.lora_up.weight`), alpha equal to the rank: strength 1 is the concept.
+    phrase  what to write in a prompt beside it, for those who look into the file
     """
     kept, about = pack_deltas(concept.deltas, rank, precision)
     tensors: dict[str, Tensor] = {}
@@ -32,16 +36,16 @@ def export_lora(concept: Concept, path: Path, *, rank: int = DEFAULT_RANK, preci
             tensors[f"{name}.lora_down.weight"] = change.down
             tensors[f"{name}.alpha"] = torch.tensor(float(change.down.shape[0]))
     about_it = {"ss_output_name": concept.trigger, CONCEPT_HASH: concept_hash(concept)}
-    write_tensors(path, tensors, about_it)
+    write_tensors(path, tensors, about_it | model_spec(concept, "lora", phrase))
     return about.error
 
 
-def export_embedding(concept: Concept, path: Path) -> None:
+def export_embedding(concept: Concept, path: Path, *, phrase: str | None = None) -> None:
     """The modifier tokens stand at path as an embedding file: {"clip_l": [T c], "clip_g": [T c]}.
 
     A host shows them where the prompt names the file (`embedding:<file> <noun>`).
     """
-    about = {CONCEPT_HASH: concept_hash(concept)}
+    about = {CONCEPT_HASH: concept_hash(concept)} | model_spec(concept, "textual-inversion", phrase)
     write_tensors(path, {name: rows.float() for name, rows in concept.tokens.items()}, about)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from ..attention.layers import LayerId
 from ..errors import BadConcept, BadSettings
 from ..families.weight_names import PARTS, in_order, read_ldm, weight_key
 from ..files import check_finite, read_tensors, write_tensors
+from .cover import read_cover
 from .deltas import Delta, LayerDelta, Widths
 from .learned import CONCEPT_HASH, Concept, Provenance, check_fit, check_trigger, concept_hash
+from .modelspec import model_spec
 
 FORMAT = "ico-dci concept"
 FORMAT_VERSION = 1
@@ -39,7 +42,7 @@ def save_concept(concept: Concept, path: Path) -> None:
         **dataclasses.asdict(concept.about),
     }
     facts = {"format": FORMAT, "version": str(FORMAT_VERSION), "about": json.dumps(about)}
-    write_tensors(path, tensors, facts | {CONCEPT_HASH: concept_hash(concept)})
+    write_tensors(path, tensors, facts | {CONCEPT_HASH: concept_hash(concept)} | model_spec(concept))
 
 
 def load_concept(
@@ -58,7 +61,7 @@ def load_concept(
     _check_format(path, metadata)
     check_finite(tensors, path.name)
     try:
-        concept = _build(json.loads(metadata["about"]), tensors)
+        concept = replace(_build(json.loads(metadata["about"]), tensors), cover=read_cover(metadata))
     except (KeyError, ValueError, TypeError, IndexError, BadSettings) as error:
         raise BadConcept(
             f'"{path.name}" has parts that do not fit together',

@@ -15,6 +15,7 @@ from ..families.weight_names import PARTS, weight_key
 from ..fingerprint import fingerprint
 from ..version import VERSION
 from .compress import compress_all, relative_error
+from .cover import Cover
 from .deltas import Delta, LayerDelta, Widths
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Concept:
     noun     class noun that follows it
     tokens   per text encoder, [T c]
     deltas   per cross-attention, changes of its key and value weights
+    cover    picture and date, which change nothing that it draws
     """
 
     family: str
@@ -66,6 +68,7 @@ class Concept:
     tokens: Mapping[str, Tensor]
     deltas: Mapping[LayerId, LayerDelta]
     about: Provenance = Provenance()
+    cover: Cover = field(default=Cover(), compare=False, repr=False)
 
     @property
     def phrase(self) -> str:

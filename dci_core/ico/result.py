@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..attention.layers import LayerId
+from ..concept.cover import made_now
 from ..concept.deltas import LayerDelta
 from ..concept.learned import DEFAULT_RANK, Concept, check_trigger, map_tensors, pack_deltas
 from .state import TrainState
@@ -22,10 +23,12 @@ def make_concept(
     base_hash: str | None = None,
     clip_layer: int | None = None,
     size_conditioning: Mapping[str, int] | None = None,
+    picture: bytes | None = None,
 ) -> Concept:
     """The concept that a training has reached, contexts dropped; the training itself is not touched.
 
-    rank  factors to keep of each change, or None for full rank; `about.error` tells what that costs
+    rank     factors to keep of each change, or None for full rank; `about.error` tells what that costs
+    picture  of the concept, a small JPEG file, or None
     """
     check_trigger(trigger)
     deltas, about = pack_deltas(trained_deltas(state), rank, precision)
@@ -39,7 +42,7 @@ def make_concept(
         size_conditioning=size_conditioning,
     )
     tokens = {name: rows.detach().cpu().clone() for name, rows in state.learned.text.tokens.items()}
-    return Concept(state.family, trigger, state.noun, tokens, deltas, about)
+    return Concept(state.family, trigger, state.noun, tokens, deltas, about, made_now(picture))
 
 
 def trained_deltas(state: TrainState) -> dict[LayerId, LayerDelta]:

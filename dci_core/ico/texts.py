@@ -34,7 +34,7 @@ class TrainingTexts:
     def concept(self, draw: Draw) -> Text:
         """The concept's text with its gradient, one row for each drawn picture."""
         layouts = [self._layouts[i][c] for i, c in draw.places]
-        return self._there(self._model.encode(*self._learned.rows(draw.images.tolist(), layouts)))
+        return text_on(self._model.encode(*self._learned.rows(draw.images.tolist(), layouts)), self._device)
 
     def nouns(self, draw: Draw) -> Text:
         """The drawn pictures' captions with the noun alone; no gradient."""
@@ -44,13 +44,9 @@ class TrainingTexts:
         """The drawn class pictures' captions; no gradient."""
         return rows_of(self._kept, [self._rows[i][0] for i in draw.images.tolist()])
 
-    def _there(self, text: Text) -> Text:
-        """The text where the U-Net reads it, wherever the text encoder is."""
-        return Text(moved(text.hidden, self._device), None if text.pooled is None else moved(text.pooled, self._device))
-
     def _keep(self, captions: list[list[str]]) -> None:
         different = list(dict.fromkeys(c for each in captions for c in each))
-        self._kept = self._there(encode_captions(self._model, different))
+        self._kept = text_on(encode_captions(self._model, different), self._device)
         self._rows = [[different.index(c) for c in each] for each in captions]
 
 
@@ -61,3 +57,8 @@ def rows_of(text: Text, rows: list[int]) -> Text:
         torch.stack([text.hidden[row] for row in rows]),
         None if pooled is None else torch.stack([pooled[row] for row in rows]),
     )
+
+
+def text_on(text: Text, device: torch.device) -> Text:
+    """The text where the U-Net reads it, wherever the text encoder is."""
+    return Text(moved(text.hidden, device), None if text.pooled is None else moved(text.pooled, device))

@@ -77,17 +77,19 @@ def export(options: Namespace, console: Console) -> int:
     for path in (options.lora, options.embedding):
         if path is not None:
             check_out(path, SAFETENSORS)
+    phrase = None if options.embedding is None else f"embedding:{options.embedding.stem} {concept.noun}"
     written: dict[str, Any] = {}
     if options.lora is not None:
-        written |= {"lora": str(options.lora), "lora_error": export_lora(concept, options.lora, rank=rank)}
+        error = export_lora(concept, options.lora, rank=rank, phrase=phrase)
+        written |= {"lora": str(options.lora), "lora_error": error}
     if options.embedding is not None:
-        export_embedding(concept, options.embedding)
+        export_embedding(concept, options.embedding, phrase=phrase)
         written |= {"embedding": str(options.embedding)}
     text = "\n".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in written.items()
     )
-    if options.embedding is not None:
-        text += f"\nprompt: embedding:{options.embedding.stem} {concept.noun}"
+    if phrase is not None:
+        text += f"\nprompt: {phrase}"
     console.result(written, text)
     return 0
 

@@ -11,14 +11,17 @@ from ..concept.file import save_concept
 from ..concept.learned import Concept
 from ..dynaip.training.state import AdapterTraining
 from ..errors import BadConcept, BadSettings, NotSaved, PackError, TrainingDiverged
+from ..families.unet import find_family
 from ..ico.checkpoint import load_state, save_state
 from ..ico.data import TrainingData, encode_pictures
 from ..ico.estimate import check_room, needs_of
 from ..ico.result import make_concept
+from ..ico.samples import draw_sample
 from ..ico.settings import IcoSettings
 from ..ico.state import TrainState, begin_training
 from ..ico.train import StepReport, train_steps
 from ..pictures.reference import Picture
+from ..pictures.thumbnails import image_of, small_jpeg
 from .console import Bar, Console
 from .interrupt import gentle_stop
 from .tiny_world import TinyWorld, rare_ids
@@ -104,13 +107,22 @@ def learn(tiny_world: TinyWorld, data: TrainingData, state: TrainState, course: 
 
 def finish(tiny_world: TinyWorld, state: TrainState, course: Course) -> Concept:
     """The concept saved, the unfinished training's file gone; raises NotSaved, and then that file stays."""
-    concept = make_concept(state, trigger=course.trigger, rank=course.rank, base_hash=tiny_world.base_hash)
+    picture = cover(tiny_world, state)
+    concept = make_concept(
+        state, trigger=course.trigger, rank=course.rank, base_hash=tiny_world.base_hash, picture=picture
+    )
     try:
         save_concept(concept, course.out)
     except NotSaved as error:
         raise still_kept(error, course) from error
     course.kept.unlink(missing_ok=True)
     return concept
+
+
+def cover(tiny_world: TinyWorld, state: TrainState) -> bytes:
+    """A small JPEG file of one picture of the concept."""
+    latent = draw_sample(tiny_world.model, state, shape=find_family("tiny").latent_shape)
+    return small_jpeg(image_of(tiny_world.codec.decode(latent)[0].permute(1, 2, 0)))
 
 
 def keep(state: TrainState, course: Course) -> None:

@@ -30,6 +30,7 @@ from ....dci_core.tiny.world.words import RARE_WORDS
 from .. import folders
 from ..concept.identity import base_hash
 from ..families.unet import family_of
+from .covers import cover_latent, cover_picture
 from .kept import Kept, kept_at, remove_passed, tidy
 from .lessons import Lesson, acting, check_lesson, encode_lesson
 from .model import HostModel
@@ -64,7 +65,9 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     with loaded(model, clip):
         host = HostModel(model, clip, family)
         state = run_training(host, data, lesson, kept)
-        concept = make_concept(state, trigger=lesson.trigger, rank=lesson.keep_rank, base_hash=base)
+        latent = cover_latent(host, data, state)
+    picture = None if latent is None else cover_picture(model, vae, latent)
+    concept = make_concept(state, trigger=lesson.trigger, rank=lesson.keep_rank, base_hash=base, picture=picture)
     if state.step < state.settings.steps:
         return concept, state.losses  # not kept as finished: the next run tries the step again, with other draws
     return keep_finished(concept, state, place), state.losses

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from ....dci_core.ico.train import StepReport
+from ....dci_core.pictures.thumbnails import small_jpeg
 from . import events
 
 MOST_TRAININGS = 16  # kept for pages that are opened later
@@ -106,8 +106,4 @@ def thin(points: list[list[float]]) -> list[list[float]]:
 
 def as_data_url(picture: Any) -> str:
     """A small JPEG that a message can carry."""
-    small = picture.convert("RGB")
-    small.thumbnail((PREVIEW_PX, PREVIEW_PX))
-    held = io.BytesIO()
-    small.save(held, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(small_jpeg(picture, PREVIEW_PX)).decode()

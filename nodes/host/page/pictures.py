@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ....dci_core.attention.layers import LayerId, in_text
 from ....dci_core.families.weight_names import in_order
+from ....dci_core.pictures.thumbnails import image_of
 
 MOST_CELL = 64  # px of one map's longer side in the sheet
 MOST_PICTURES = 4  # of a batch
@@ -82,7 +81,7 @@ def kept(pixels: Tensor) -> dict[str, str]:
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     name = f"ico_dci_{secrets.token_hex(8)}.png"
-    picture = Image.fromarray((pixels.detach().float().cpu().clamp(0, 1) * 255).round().numpy().astype(np.uint8))
+    picture = image_of(pixels)
     picture.thumbnail((10**5, 10**5) if pixels.ndim == 2 else (MOST_PX, MOST_PX))
     picture.save(folder / name)
     return {"filename": name, "subfolder": "", "type": "temp"}

@@ -7,10 +7,11 @@ from collections import Counter
 from typing import Any
 
 from ....dci_core.attention.layers import COARSE_TOKENS, PRESETS, LayerId, LayerMask, in_text
+from ....dci_core.concept import listing
 from ....dci_core.errors import PackError
 from ....dci_core.families.unet import FAMILIES, Family
 from .. import folders
-from . import events, listing
+from . import events
 from .live import TRAININGS
 
 PREFIX = "/ico_dci"
@@ -25,7 +26,7 @@ def register() -> None:
     from aiohttp import web
 
     async def concepts(_: Any) -> Any:
-        return web.json_response(await asyncio.to_thread(listing.concepts))
+        return web.json_response(await asyncio.to_thread(known_concepts))
 
     async def thumbnail(request: Any) -> Any:
         try:
@@ -51,6 +52,11 @@ def register() -> None:
         "concepts": concepts, "thumbnail": thumbnail, "families": families, "layers": layers, "trainings": trainings,
     }.items():  # fmt: skip
         host.routes.get(f"{PREFIX}/{name}")(answer)
+
+
+def known_concepts() -> list[dict[str, Any]]:
+    """Facts of every concept file that the host lists."""
+    return listing.list_concepts(folders.concept_names(), folders.concept_path)
 
 
 def row_of(family: Family, title: str) -> dict[str, Any]:

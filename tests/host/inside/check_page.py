@@ -76,7 +76,7 @@ def test_a_concept_is_listed_by_its_header_and_a_foreign_file_is_not() -> None:
     import tempfile
     from pathlib import Path
 
-    listing = module("host.page.listing")
+    listing = PACK["dci_core.concept.listing"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.safetensors"
         PACK["dci_core.concept.file"].save_concept(concept(), path)

@@ -119,6 +119,34 @@ def test_a_second_training_of_the_same_is_read_from_disk() -> None:
     in_new_folder(check)
 
 
+def test_a_trained_concept_has_a_picture_drawn_from_noise_and_a_date() -> None:
+    def check(folder: Path) -> None:
+        import io
+
+        from PIL import Image
+
+        concept, _ = train(lesson(steps=2))
+        (file,) = folder.rglob("*.safetensors")
+        kept = PACK["dci_core.concept.file"].load_concept(file)
+        assert kept.cover == concept.cover and kept.cover.date
+        with Image.open(io.BytesIO(kept.cover.picture)) as picture:
+            assert picture.size == (128, 128)
+        samples, covers = PACK["dci_core.ico.samples"], PACK["nodes.host.ico.covers"]
+        before = covers.draw_sample
+
+        def fails(*args: Any, **kwargs: Any) -> Any:
+            raise RuntimeError("out of memory")
+
+        covers.draw_sample = fails
+        try:
+            other, _ = train(lesson(steps=2, noun="house"))
+        finally:
+            covers.draw_sample = before
+        assert other.cover.picture is None and other.cover.date and samples.SAMPLING.num_steps < 20
+
+    in_new_folder(check)
+
+
 def test_a_cancelled_training_goes_on_where_it_was() -> None:
     def check(folder: Path) -> None:
         import comfy.model_management as management

@@ -1,0 +1,50 @@
+"""The picture that a finished concept is shown by: drawn from noise, so that nothing of a reference is in it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....dci_core.errors import PackError
+from ....dci_core.ico.data import TrainingData
+from ....dci_core.ico.samples import draw_sample
+from ....dci_core.ico.state import TrainState
+from ....dci_core.pictures.thumbnails import image_of, small_jpeg
+from .model import HostModel
+
+log = logging.getLogger(__name__)
+
+
+def cover_latent(host: HostModel, data: TrainingData, state: TrainState) -> Tensor | None:
+    """The latent [1 c h w] of one picture of the concept; None, with a word in the log, where none can be drawn."""
+    try:
+        with torch.inference_mode(False):
+            return draw_sample(host, state, shape=data.latents.shape[2:], sigmas=host.sigmas(), on_step=stop_if_asked)
+    except (PackError, RuntimeError) as error:  # out of memory too; what was learned counts for more
+        log.warning("the concept gets no picture: %s", error)
+        return None
+
+
+def cover_picture(model: Any, vae: Any, latent: Tensor) -> bytes | None:
+    """A small JPEG file of the latent, by the VAE; None, with a word in the log, where it cannot be decoded."""
+    try:
+        return small_jpeg(image_of(decoded(model, vae, latent)[0]))
+    except RuntimeError as error:
+        log.warning("the concept gets no picture: %s", error)
+        return None
+
+
+def decoded(model: Any, vae: Any, latents: Tensor) -> Tensor:
+    """Pictures [b h w 3] of latents in the model's own scale; loading the VAE may push the model out."""
+    pictures: Tensor = vae.decode(model.model.process_latent_out(latents.float()))
+    return pictures[..., :3].cpu()
+
+
+def stop_if_asked(step: Any) -> None:
+    """Raises the host's own exception where the user has cancelled."""
+    from comfy.model_management import throw_exception_if_processing_interrupted
+
+    throw_exception_if_processing_interrupted()
