@@ -188,10 +188,17 @@ def lesson_from(values: dict[str, Any]) -> Lesson:
 
 def cautions(concept: Concept, lesson: Lesson) -> list[str]:
     """What a user should know of a training that went well."""
-    side = FAMILIES["tiny"].picture_size
+    side, told = FAMILIES["tiny"].picture_size, []
     if concept.family == "tiny" and any(max(image.shape[:2]) > side for image in lesson.images):
-        return [f"the tiny world draws simple shapes at {side} px: real photographs become mush; use SD 1.x or SDXL"]
-    return []
+        told.append(
+            f"the tiny world draws simple shapes at {side} px: real photographs become mush; use SD 1.x or SDXL"
+        )
+    if len(lesson.images) == 1:
+        told.append(
+            "it learned from one picture, so the concept may keep that picture's place and pose; 4 or more of the same "
+            "thing in varied places are better"
+        )
+    return told
 
 
 class ICOTrainConcept(io.ComfyNode):

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..errors import BadPicture
+from ..errors import BadModel, BadPicture
 from ..fingerprint import short_hash, tensor_bytes
 from ..pictures.reference import Picture
 
@@ -52,7 +52,10 @@ def encode_pictures(
     class_captions: Sequence[str | None] = (),
     flips: bool = True,
 ) -> TrainingData:
-    """Training data from pictures; each picture and its mirror image go through the codec once."""
+    """Training data from pictures; each picture and its mirror image go through the codec once.
+
+    Raises BadPicture where no picture came, BadModel where the codec gives what is no number.
+    """
     if not pictures:
         raise BadPicture("no reference picture came", "at least one was expected", "add pictures of the concept")
     latents = _encode(pictures, encode, flips)
@@ -71,8 +74,16 @@ def _hash(tensors: Sequence[Tensor | None], words: str = "") -> str:
 
 
 def _encode(pictures: Sequence[Picture], encode: EncodePictures, flips: bool) -> Tensor:
+    rows = []
     with torch.no_grad():
-        rows = [encode(both(picture.pixels, flips)).float() for picture in pictures]
+        for picture in pictures:
+            rows.append(encode(both(picture.pixels, flips)).float())
+            if not bool(rows[-1].isfinite().all()):
+                raise BadModel(
+                    f'the VAE gave NaN or infinity for "{picture.name}"',
+                    "finite latents were expected",
+                    "run the VAE in fp32 or bf16, or use another one",
+                )
     return torch.stack(rows)  # [num flips c h w]
 
 

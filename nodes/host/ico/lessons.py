@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
 from einops import rearrange
 from torch import Tensor
 
 from ....dci_core.concept.learned import check_trigger
-from ....dci_core.errors import BadModel, BadSettings
+from ....dci_core.errors import BadSettings
 from ....dci_core.families.unet import Family
 from ....dci_core.fingerprint import short_hash
 from ....dci_core.ico.data import TrainingData, encode_pictures
 from ....dci_core.ico.settings import IcoSettings, check_settings
 from ....dci_core.pictures.reference import Picture, make_picture
-from ..concept.apply import check_encoders
-from ..concept.identity import digest, kv_weights
+from ..concept.identity import digest
+from .trainable import check_latents
 
 FIRST_VERSION = "0.1.0"
 
@@ -86,12 +85,10 @@ def acting(lesson: Lesson) -> Lesson:
     return lesson if settings.prior == "pictures" else replace(lesson, class_images=(), class_captions=())
 
 
-def check_lesson(model: Any, clip: Any, lesson: Lesson, family: Family) -> None:
-    """Nothing, or the first thing that cannot work, before any work is done."""
-    check_encoders(clip, family)
+def check_lesson(lesson: Lesson) -> None:
+    """Nothing, or the first word, number or list that cannot work, before any work is done."""
     check_settings(lesson.settings)
     check_trigger(lesson.trigger)
-    check_weights(model, family)
     for name, few, many in (
         ("masks", lesson.masks, lesson.images),
         ("captions", lesson.captions, lesson.images),
@@ -101,28 +98,13 @@ def check_lesson(model: Any, clip: Any, lesson: Lesson, family: Family) -> None:
             raise BadSettings(f"{len(few)} {name} came", f"{len(many)} are expected", "give one for each picture")
 
 
-def check_weights(model: Any, family: Family) -> None:
-    """Raises BadModel for weights that no gradient passes through: of eight bits, or packed in another format."""
-    kinds = {kind_of(weight) for weight in kv_weights(model, family)} | {model.model.get_dtype()}
-    for kind in sorted(kinds - {torch.float32, torch.float16, torch.bfloat16}, key=str):
-        raise BadModel(
-            f"the model's weights are {str(kind).removeprefix('torch.')}",
-            "fp32, fp16 or bf16 is expected for training",
-            "load the checkpoint in one of these; sampling works with this one",
-        )
-
-
-def kind_of(weight: Tensor) -> Any:
-    """A weight's type, or the name of the format that it is packed in."""
-    return weight.dtype if type(weight) in (Tensor, torch.nn.Parameter) else type(weight).__name__
-
-
 def encode_lesson(model: Any, vae: Any, lesson: Lesson, family: Family) -> TrainingData:
     """The pictures as latents in the model's own scale, on its device, mirrored ones included."""
     size = lesson.size_px or family.picture_size
 
     def encode(pixels: Tensor) -> Tensor:
         latents = vae.encode(rearrange(pixels, "b c h w -> b h w c"))
+        check_latents(latents, size, family)
         return model.model.process_latent_in(latents.float()).to(model.load_device).clone()
 
     return encode_pictures(

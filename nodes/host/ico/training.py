@@ -37,6 +37,7 @@ from .model import HostModel
 from .previews import Preview
 from .residence import chosen_precision, computing_in, load_whole, whole
 from .thaw import open_to_gradients
+from .trainable import check_present, check_trainable
 
 log = logging.getLogger(__name__)
 FREE_SHARE = 0.8  # of the free memory that a backward pass may take: what else a step needs is not counted
@@ -48,9 +49,11 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
 
     An interrupted training is kept too, and goes on from where it was when it is asked for again. Raises PackError.
     """
+    check_present(model, clip, vae)
     family = family_of(model)
+    check_trainable(model, clip, vae, family)
     lesson = chosen(model, lesson, family)
-    check_lesson(model, clip, lesson, family)
+    check_lesson(lesson)
     lesson = acting(lesson)
     base = base_hash(model, family)
     kept = kept_at(model, clip, vae, lesson, family)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dci_core.errors import BadPicture, SpanNotFound
+from dci_core.errors import BadModel, BadPicture, SpanNotFound
 from dci_core.ico.data import encode_pictures
 from dci_core.pictures import reference as pictures
 from dci_core.pictures.reference import load_pictures, make_picture
@@ -171,3 +171,13 @@ def test_bad_arrays_are_refused() -> None:
         make_picture(torch.full((20, 20, 3), torch.nan), 32)
     with pytest.raises(BadPicture, match="no reference picture"):
         encode_pictures([], lambda x: x)
+
+
+def test_a_codec_that_gives_no_numbers_is_told_with_the_picture() -> None:
+    bright = [make_picture(np.full((32, 32, 3), level, np.uint8), 32, name=f"{level}.png") for level in (0, 255)]
+    for hole in (torch.nan, torch.inf):
+        with pytest.raises(BadModel, match='the VAE gave NaN or infinity for "255.png"'):
+            encode_pictures(bright, lambda x, hole=hole: torch.where(x > 0.9, hole, x))
+        with pytest.raises(BadModel, match='"255.png"'):
+            encode_pictures(bright[:1], lambda x, hole=hole: torch.where(x > 0.9, hole, x), class_pictures=bright[1:])
+    assert encode_pictures(bright, lambda x: x).latents.isfinite().all()

@@ -1,0 +1,96 @@
+"""Which MODEL, CLIP and VAE a concept can be trained with, told before any work is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....dci_core.errors import BadModel
+from ....dci_core.families.unet import Family
+from ..concept.apply import check_encoders
+from ..concept.identity import kv_weights
+
+SDXL_VECTOR = 2816  # pooled text and six sizes; other families read no vector beside the text
+DIMENSIONS = 2  # of a picture's latents
+
+
+def check_present(model: Any, clip: Any, vae: Any) -> None:
+    """Raises BadModel for a part that a checkpoint did not have: the loader gives None for it."""
+    for name, part in (("MODEL", model), ("CLIP", clip), ("VAE", vae)):
+        if part is None or (name == "VAE" and getattr(part, "first_stage_model", part) is None):
+            raise BadModel(
+                f"the checkpoint has no {name}",
+                "MODEL, CLIP and VAE of a text-to-image model are expected for training",
+                "load it from another file; a checkpoint without CLIP may be one that varies images, and cannot learn",
+            )
+
+
+def check_trainable(model: Any, clip: Any, vae: Any, family: Family) -> None:
+    """Nothing, or BadModel for the first part that cannot be trained with."""
+    check_encoders(clip, family)
+    check_reads_text(model, family)
+    check_weights(model, family)
+    check_codec(vae, family)
+
+
+def check_reads_text(model: Any, family: Family) -> None:
+    """Raises BadModel for a U-Net that reads more than a noisy picture and text: it needs what training has not."""
+    network, plain = model.model.diffusion_model, family.latent_channels
+    reads, gives, vector = network.in_channels, network.out_channels, model.model.adm_channels
+    if reads != plain or gives != plain:
+        kind = "an inpainting model's" if reads == 2 * plain + 1 else "no text-to-image model's"
+        raise BadModel(
+            f"the U-Net reads {reads} channels and gives {gives}, which is {kind}",
+            f"{plain} and {plain} are expected for training",
+            "train on the ordinary checkpoint of this family; its concept can be loaded on this one too",
+        )
+    wanted = SDXL_VECTOR if len(family.encoders) > 1 else 0
+    if vector != wanted:
+        raise BadModel(
+            f"the U-Net reads a vector of {vector} numbers beside the text (unCLIP and others read an image there)",
+            f"{wanted or 'none'} is expected of a text-to-image model like {family.name}",
+            "train on the ordinary checkpoint of this family",
+        )
+
+
+def check_weights(model: Any, family: Family) -> None:
+    """Raises BadModel for weights that no gradient passes through: of eight bits, or packed in another format."""
+    kinds = {kind_of(weight) for weight in kv_weights(model, family)} | {model.model.get_dtype()}
+    for kind in sorted(kinds - {torch.float32, torch.float16, torch.bfloat16}, key=str):
+        raise BadModel(
+            f"the model's weights are {str(kind).removeprefix('torch.')}",
+            "fp32, fp16 or bf16 is expected for training",
+            "load the checkpoint in one of these; sampling works with this one",
+        )
+
+
+def kind_of(weight: Tensor) -> Any:
+    """A weight's type, or the name of the format that it is packed in."""
+    return weight.dtype if type(weight) in (Tensor, torch.nn.Parameter) else type(weight).__name__
+
+
+def check_codec(vae: Any, family: Family) -> None:
+    """Raises BadModel for a VAE whose latents are of another width or dimension, as far as it says so."""
+    channels, dimensions = getattr(vae, "latent_channels", None), getattr(vae, "latent_dim", None)
+    if channels not in (None, family.latent_channels) or dimensions not in (None, DIMENSIONS):
+        raise wrong_codec(f"has latents of {channels} channels in {dimensions} dimensions", family)
+
+
+def check_latents(latents: Tensor, size: int, family: Family) -> None:
+    """Raises BadModel where a VAE gave latents that the U-Net cannot read, whatever it said of itself."""
+    side = size // family.latent_scale
+    if latents.ndim != 4 or tuple(latents.shape[1:]) != (family.latent_channels, side, side):
+        shape = " x ".join(map(str, latents.shape[1:]))
+        raise wrong_codec(f"gives {shape} numbers for a picture of {size} px", family)
+
+
+def wrong_codec(what: str, family: Family) -> BadModel:
+    """What is said of a VAE of another kind of model."""
+    return BadModel(
+        f"the VAE {what}",
+        f"{family.latent_channels} channels in {DIMENSIONS} dimensions, a cell for {family.latent_scale} px, are "
+        f"expected by a {family.name} model",
+        "connect the VAE of the same checkpoint",
+    )
