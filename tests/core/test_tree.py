@@ -41,6 +41,7 @@ FOLDERS = {
     "nodes": (".py",),
     "js": (".js", ".md"),
     "workflows": (".json", ".jpg"),
+    "locales": (".json",),
 }
 
 RUFF = [sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "TID251"]
@@ -153,6 +154,7 @@ def test_the_published_archive_holds_what_a_user_needs_and_nothing_else() -> Non
         if name not in ARCHIVE and Path(name).suffix not in FOLDERS.get(name.partition("/")[0], ())
     ]
     assert stray == [] and set(ARCHIVE) <= set(files)
+    assert {name.partition("/")[0] for name in files if "/" in name} == {"docs", *FOLDERS}
     assert not [name for name in files if "test" in Path(name).parts or "__pycache__" in name or "/." in name]
     assert sum((ROOT / name).stat().st_size for name in files if name.endswith(".safetensors")) < MOST_WEIGHTS
 

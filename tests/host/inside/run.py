@@ -22,6 +22,7 @@ def start_host(host: str) -> None:
     import comfy.options
 
     comfy.options.enable_args_parsing()
+    importlib.import_module("utils.json_util")  # first, as main.py does: nodes.py lets comfy/utils.py hide this package
     importlib.import_module("nodes")  # the host's own, before the pack is timed
 
 
