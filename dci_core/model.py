@@ -51,7 +51,7 @@ class TokenEncoder(Protocol):
 class Model(Protocol):
     """A text-to-image model: encodes text, removes noise.
 
-    Noise is in the variance-exploding scale: x = x0 + sigma * noise.
+    Noise is in the family's own scale: x = x0 + sigma * noise (eps, v) or (1 - sigma) * x0 + sigma * noise (flow).
     """
 
     @property
@@ -60,7 +60,7 @@ class Model(Protocol):
 
     @property
     def layers(self) -> Sequence[LayerId]:
-        """Every cross-attention layer, in the order of the forward pass."""
+        """Every layer that reads text, in the order of the forward pass."""
 
     @property
     def encoders(self) -> Mapping[str, TokenEncoder]:
@@ -74,4 +74,4 @@ class Model(Protocol):
         """
 
     def denoise(self, x: Tensor, sigma: Tensor, text: Text, rule: AttentionRule | None = None) -> Tensor:
-        """The clean latent's estimate x0 [rows c h w] from x at sigma [rows]; rule acts in every cross-attention."""
+        """The clean latent's estimate x0 [rows c h w] from x at sigma [rows]; rule acts in each of `layers`."""

@@ -56,10 +56,12 @@ class AttentionCall:
 
     q        [rows n (heads d)], queries: the image's, or a joint sequence's of text and image
     k, v     [rows m (heads d)], already projected by the model's own weights: the text's, or the joint sequence's
-    context  [rows t c], the text that k and v were projected from
+    context  [rows t c], the text that k and v were projected from: of a joint sequence, its text rows
     grid     (height, width) of the image tokens
     attend   ordinary attention, supplied by whoever owns the model
     rows     where text and image lie in a joint sequence; None: cross-attention
+    project  the joint sequence's (k, v) when the text's own are changed by so much before norms and rotary, each
+             [rows t (heads d)]; None: keys and values are as they were projected
     """
 
     q: Tensor
@@ -71,6 +73,7 @@ class AttentionCall:
     layer: LayerId
     attend: Attend = plain_attend
     rows: TokenRows | None = None
+    project: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
     @property
     def image(self) -> slice:
@@ -110,6 +113,12 @@ class AttentionCall:
         if self.rows is None:
             return None
         return share_of_keys(self.image_queries, split_heads(self.k, self.heads), self.text)
+
+    def moved(self, k: Tensor, v: Tensor) -> AttentionCall:
+        """The same call with the text's keys and values changed by so much where they are projected, in fp32."""
+        if self.project is not None:
+            return self.with_text(*self.project(k, v))
+        return self.with_text((self.k.float() + k).to(self.k.dtype), (self.v.float() + v).to(self.v.dtype))
 
     def with_text(self, k: Tensor, v: Tensor) -> AttentionCall:
         """The same call reading other keys and values."""

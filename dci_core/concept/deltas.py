@@ -1,4 +1,4 @@
-"""Learned changes of the key and value weights of every cross-attention, applied from outside the model."""
+"""Learned changes of the key and value weights that read text, applied from outside the model."""
 
 from __future__ import annotations
 
@@ -92,17 +92,17 @@ class KVDeltas(nn.Module):
 
 
 def changed(call: AttentionCall, delta: LayerDelta, hold_first: bool = False) -> AttentionCall:
-    """The call with keys and values as the changed weights would project them.
+    """The call with the text's keys and values as the changed weights would project them.
 
     hold_first  keep the values of the begin mark but cut their gradient (training only; the released code does so)
     """
-    k = (call.k.float() + delta.k.of(call.context)).to(call.k.dtype)
-    v = (call.v.float() + delta.v.of(call.context)).to(call.v.dtype)
-    return call.with_text(_hold(k), _hold(v)) if hold_first else call.with_text(k, v)
+    new = call.moved(delta.k.of(call.context), delta.v.of(call.context))
+    first = new.text.start or 0
+    return new.with_text(_hold(new.k, first), _hold(new.v, first)) if hold_first else new
 
 
-def _hold(x: Tensor) -> Tensor:
-    return torch.cat([x[:, :1].detach(), x[:, 1:]], dim=1)  # [rows t (heads d)]
+def _hold(x: Tensor, slot: int) -> Tensor:
+    return torch.cat([x[:, :slot], x[:, slot : slot + 1].detach(), x[:, slot + 1 :]], dim=1)  # [rows m (heads d)]
 
 
 def _name(layer: LayerId, part: str) -> str:

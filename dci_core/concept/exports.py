@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..attention.layers import LayerId
-from ..families.weight_names import PARTS, block_path, diffusers_path
+from ..errors import BadConcept
+from ..families.weight_names import JOINT_STAGES, PARTS, block_path, diffusers_path
 from ..files import write_tensors
 from .learned import CONCEPT_HASH, DEFAULT_RANK, Concept, concept_hash, pack_deltas
 from .modelspec import model_spec
@@ -25,7 +26,14 @@ def export_lora(
 
     Keys as in kohya's files (`lora_unet_<module>.lora_up.weight`), alpha equal to the rank: strength 1 is the concept.
     phrase  what to write in a prompt beside it, for those who look into the file
+    Raises BadConcept for a flow's concept.
     """
+    if any(layer.stage in JOINT_STAGES for layer in concept.deltas):
+        raise BadConcept(
+            f'the concept "{concept.trigger}" changes the text rows of joint attentions',
+            "a U-Net's concept was expected: a plain LoRA would change the picture's rows too",
+            "use the concept's own file",
+        )
     kept, about = pack_deltas(concept.deltas, rank, precision)
     tensors: dict[str, Tensor] = {}
     for layer, delta in kept.items():

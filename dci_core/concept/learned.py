@@ -35,7 +35,7 @@ class Provenance:
     loss               first, last and mean of the last steps
     base_hash          of the model it was trained on, or None
     clip_layer         hidden layer of the text encoder that was read (-1 the last), or None where the family fixes it
-    prediction         "eps" or "v"
+    prediction         "eps", "v" or "flow"
     size_conditioning  SDXL's sizes in training, or None
     """
 

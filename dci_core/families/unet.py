@@ -1,4 +1,7 @@
-"""Model families as rows of data: where the cross-attentions are, how wide, and what SD 1.x has at the same place."""
+"""Families that concepts are learned on, as rows of data: where the text is read, how wide, and how they are noised.
+
+U-Nets, whose cross-attentions also say what SD 1.x has at the same place, and flows on joint attention.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from functools import cached_property
 
 from ..attention.layers import LayerId
 from ..errors import BadModel
+from ..noise.flow_schedule import FlowSchedule
+from ..noise.process import FLOW
+from ..noise.schedule import Schedule, sd_schedule
 
 # Image tokens of SD 1.x's layers at 512 px by number of halvings: what the released constants were tuned for.
 SD1_TOKENS = {0: 4096, 1: 1024, 2: 256, 3: 64}
@@ -17,14 +23,16 @@ SD1_TOKENS = {0: 4096, 1: 1024, 2: 256, 3: 64}
 class Family:
     """One kind of model.
 
-    blocks           (stage, block, halvings of the latent there, transformer blocks), in the order of the forward pass
+    blocks           (stage, block, halvings of the latent there, transformer blocks), in the order of the forward pass;
+                     stages of an MM-DiT are "double" and "single"
     channels         width of the image tokens, by halvings
     encoders         width of each text encoder's token rows
-    context_width    width of what cross-attention reads
+    context_width    width of what keys and values of the text are projected from
     tokens_by_depth  SD 1.x's image tokens at the same place, by halvings: N_ref of gain `scaled`
-    prediction       "eps" or "v": what the network was trained to give
+    prediction       "eps", "v" or "flow": what the network was trained to give
     picture_size     side in pixels that it was trained at
     latent_scale     pixels per latent cell
+    shift            of a flow's times towards noise
     """
 
     name: str
@@ -37,6 +45,7 @@ class Family:
     picture_size: int
     latent_channels: int = 4
     latent_scale: int = 8
+    shift: float = 1.0
 
     @cached_property
     def depths(self) -> dict[LayerId, int]:
@@ -60,6 +69,16 @@ class Family:
         """(channels, height, width) of one latent at the family's picture size."""
         side = self.picture_size // self.latent_scale
         return self.latent_channels, side, side
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether it is a rectified flow, and not a diffusion."""
+        return self.prediction == FLOW
+
+    @cached_property
+    def schedule(self) -> Schedule | FlowSchedule:
+        """Noise levels of a run, and the window in them."""
+        return FlowSchedule(self.shift) if self.is_flow else sd_schedule()
 
     def width(self, layer: LayerId) -> int:
         """Width of the image tokens at a layer."""
@@ -92,11 +111,18 @@ TINY_BLOCKS = (
 )
 SD_CHANNELS = (320, 640, 1280, 1280)
 TINY_TOKENS = {0: 1024, 1: 256, 2: 64}  # its 16, 8 and 4 a side stand where SD 1.x has 32, 16 and 8
+TINY_FLOW_BLOCKS = (*unet_blocks("double", {0: 1, 1: 1}, ONE), *unet_blocks("single", dict.fromkeys(range(4), 1), ONE))
+TINY_FLOW_TOKENS = {1: 64}  # its own: every block has 8 a side
 
 FAMILIES = {
     family.name: family
     for family in (
         Family("tiny", TINY_BLOCKS, (64, 128, 128), {"clip_l": 128}, 128, TINY_TOKENS, "eps", 128, latent_channels=8),
+        Family(
+            *("tiny_flow", TINY_FLOW_BLOCKS, (192, 192), {"clip_l": 128}, 192, TINY_FLOW_TOKENS, "flow", 128),
+            latent_channels=8,
+            shift=1.5,
+        ),
         Family("sd15", SD_BLOCKS, SD_CHANNELS, {"clip_l": 768}, 768, SD1_TOKENS, "eps", 512),
         Family("sd15_v", SD_BLOCKS, SD_CHANNELS, {"clip_l": 768}, 768, SD1_TOKENS, "v", 512),
         Family("sd21_base", SD_BLOCKS, SD_CHANNELS, {"clip_h": 1024}, 1024, SD1_TOKENS, "eps", 512),

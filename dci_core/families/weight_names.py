@@ -1,8 +1,11 @@
-"""Names of the key and value weights of each cross-attention, in the LDM and the diffusers spelling.
+"""Names of the key and value weights of each text attention: in the LDM and the diffusers spelling, and of MM-DiTs.
 
 Both layouts count the same blocks, so one name follows from the other by arithmetic: a level has `res_blocks`
 residual blocks and one resampling step on the way down (after the stem, block 0), and `res_blocks + 1` residual
 blocks on the way up. Holds for SD 1.x, SD 2.x and SDXL (res_blocks 2) and for the tiny world (res_blocks 1).
+
+In an MM-DiT the name is of the text rows' share in the keys and values: `double_blocks.0.txt_attn` is a part of the
+fused `qkv` there; `single_blocks.0.txt_attn` is no module of its own, since text and image rows share one `linear1`.
 """
 
 from __future__ import annotations
@@ -13,25 +16,31 @@ from collections.abc import Iterable
 from ..attention.layers import LayerId
 
 PARTS = ("k", "v")
+JOINT_STAGES = ("double", "single")  # kinds of MM-DiT blocks, in the order of the forward pass
 _LDM = re.compile(r"(input|output|middle)_blocks?\.(\d+)(?:\.1)?\.transformer_blocks\.(\d+)\.attn2\.to_([kv])(?:\.|$)")
+_JOINT = re.compile(r"(double|single)_blocks\.(\d+)\.txt_attn\.to_([kv])(?:\.|$)")
 _DIFFUSERS = re.compile(
     r"(?:(down|up)_blocks\.(\d+)|(mid)_block)\.attentions\.(\d+)\.transformer_blocks\.(\d+)\.attn2\.(?:processor\.)?to_([kv])"
 )
 
 
 def block_path(layer: LayerId) -> str:
-    """`input_blocks.1.1.transformer_blocks.0.attn2`: the layer's module inside an LDM U-Net."""
+    """`input_blocks.1.1.transformer_blocks.0.attn2`, `double_blocks.0.txt_attn`: the layer's module."""
+    if layer.stage in JOINT_STAGES:
+        return f"{layer.stage}_blocks.{layer.block}.txt_attn"
     block = "middle_block.1" if layer.stage == "middle" else f"{layer.stage}_blocks.{layer.block}.1"
     return f"{block}.transformer_blocks.{layer.index}.attn2"
 
 
 def weight_key(layer: LayerId, part: str) -> str:
-    """State-dict key of the layer's key ("k") or value ("v") weight in LDM's spelling."""
+    """Key of the layer's key ("k") or value ("v") weight: a U-Net's state-dict key in LDM's spelling."""
     return f"{block_path(layer)}.to_{part}.weight"
 
 
 def read_ldm(key: str) -> tuple[LayerId, str] | None:
-    """(layer, "k" or "v") named by an LDM key, whatever stands before or behind it; None for any other key."""
+    """(layer, "k" or "v") named by a key of `weight_key`, whatever stands around it; None for any other key."""
+    if joint := _JOINT.search(key):
+        return LayerId(joint[1], int(joint[2])), joint[3]
     found = _LDM.search(key)
     if found is None:
         return None
@@ -66,5 +75,5 @@ def read_diffusers(key: str, res_blocks: int = 2) -> tuple[LayerId, str] | None:
 
 def in_order(layers: Iterable[LayerId]) -> list[LayerId]:
     """Layers in the order of the forward pass."""
-    stages = ("input", "middle", "output")
+    stages = ("input", "middle", "output", *JOINT_STAGES)
     return sorted(layers, key=lambda layer: (stages.index(layer.stage), layer.block, layer.index))

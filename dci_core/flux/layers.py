@@ -96,6 +96,10 @@ class QkNorm(nn.Module):
         scales = torch.stack((self.query_norm.scale, self.key_norm.scale))[:, None]
         return rms_norm(qk, qk.shape[-1:], eps=EPSILON) * scales.to(qk)
 
+    def keys(self, k: Tensor) -> Tensor:
+        """Normed keys alone, [b n heads d]."""
+        return rms_norm(k, k.shape[-1:], eps=EPSILON) * self.key_norm.scale.to(k)
+
 
 class MlpEmbedder(nn.Module):
     """Two linear maps with SiLU between."""

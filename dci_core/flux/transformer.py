@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..attention.call import AttentionRule
 from ..attention.rows import TokenRows
 from .blocks import Condition, DoubleBlock, Hook, LastLayer, SingleBlock
 from .layers import FluxParams, MlpEmbedder, Modulation, rotary, timestep_embedding
@@ -40,6 +41,7 @@ class MMDiT(nn.Module):
         hook: Hook | None = None,
         mask: Tensor | None = None,
         guidance: Tensor | None = None,
+        rule: AttentionRule | None = None,
     ) -> Tensor:
         """The velocity at x, [b channels h w].
 
@@ -50,6 +52,7 @@ class MMDiT(nn.Module):
         hook      the image prompt's rule, if there is one
         mask      [b text], True where a text row may be read; None: all of them
         guidance  [b], strength of the guidance that the model is distilled for; None where it is not
+        rule      computes every joint attention anew; hook and mask are not asked then
         """
         patch, grid = self.params.patch, (x.shape[2] // self.params.patch, x.shape[3] // self.params.patch)
         rows = TokenRows.text_first(context.shape[1], grid[0] * grid[1])
@@ -59,7 +62,8 @@ class MMDiT(nn.Module):
         if self.guidance_in is not None and guidance is not None:
             joined = joined + self.guidance_in(timestep_embedding(guidance).to(x))
         keys = None if mask is None else torch.cat((mask, mask.new_ones(len(mask), rows.image_count)), dim=1)
-        at = Condition(joined, rotary(row_ids(rows.text_count, grid).to(x.device), self.params), rows, grid, keys, hook)
+        turns = rotary(row_ids(rows.text_count, grid).to(x.device), self.params)
+        at = Condition(joined, turns, rows, grid, keys, hook, rule)
         for double in self.double_blocks:
             image, text = self._run(double, image, text, at)
         both = torch.cat((text, image), dim=1)

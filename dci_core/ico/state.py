@@ -13,6 +13,7 @@ from ..concept.deltas import KVDeltas, Widths
 from ..errors import BadSettings
 from ..families.unet import find_family
 from ..model import Model
+from ..noise.process import NoiseProcess, process_of
 from ..text.captions import Caption, read_caption
 from ..text.tokens import PLACEHOLDER
 from .contexts import RARE_TOKENS, Layout, LearnedText, lay_out
@@ -55,6 +56,11 @@ class TrainState:
     def prediction(self) -> str:
         """What the model was trained to predict."""
         return find_family(self.family).prediction
+
+    def noise_process(self, sigmas: Tensor | None = None) -> NoiseProcess:
+        """How its pictures are noised; sigmas [n], of each training timestep, or None for the family's own."""
+        family = find_family(self.family)
+        return process_of(family.prediction, sigmas, family.shift)
 
 
 def begin_training(

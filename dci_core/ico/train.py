@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from ..devices import autocast, sent
 from ..errors import BadSettings
 from ..model import Model, Text
-from ..noise.losses import noise_loss, noise_of
-from ..noise.schedule import TRAINING_STEPS, sd_schedule
+from ..noise.schedule import TRAINING_STEPS
 from ..text.captions import join_text
 from .backward_memory import KeptBytes
 from .data import TrainingData
@@ -69,7 +68,7 @@ def train_steps(
 ) -> Iterator[StepReport]:
     """Trains `state` step by step up to `state.settings.steps`; between two reports everything may be saved or dropped.
 
-    sigmas  [n], noise level of each training timestep (1000 as a rule); None: Stable Diffusion's
+    sigmas  [n], noise level of each training timestep (1000 as a rule); None: the family's own
     casts   whether the settings' precision is put around the model; False where the model itself computes in it
     A draw without finite numbers is left out for another; after ten in a row TrainingDiverged is raised, with the
     state as it was after the last good step. The model is never changed: the deltas act through an attention rule,
@@ -104,11 +103,6 @@ def backward_bytes(
     return kept.count
 
 
-def default_sigmas() -> Tensor:
-    """[1000] noise levels of Stable Diffusion's training timesteps."""
-    return sd_schedule().log_sigmas.exp().float()
-
-
 class _Work:
     """What does not change from step to step, and one step."""
 
@@ -117,7 +111,7 @@ class _Work:
     ) -> None:
         self.model, self.data, self.state, self.settings = model, data, state, state.settings
         self.device, self.casts = state.learned.deltas.device, casts
-        self.sigmas = (default_sigmas() if sigmas is None else sigmas).cpu()
+        self.noise = state.noise_process(sigmas)
         self.texts = TrainingTexts(model, data, state)
         self.parameters = list(state.learned.parameters())
         self.rule = state.learned.deltas.rule()
@@ -162,8 +156,8 @@ class _Work:
         concept, prior = self._batches(generator_for(self.settings.seed, "step", self.state.step, index, *again))
         rows = [concept] if prior is None else [concept, prior]
         losses = [
-            noise_loss(eps, batch.target, batch.sigma, batch.mask, self.state.prediction)
-            for eps, batch in zip(self._predict(rows), rows, strict=True)
+            self.noise.loss(answer, batch.target, batch.sigma, batch.mask)
+            for answer, batch in zip(self._predict(rows), rows, strict=True)
         ]
         return losses[0], losses[1] if prior is not None else None
 
@@ -186,46 +180,47 @@ class _Work:
         return losses + priors, [torch.zeros_like(p) if g is None else g for g, p in pairs]
 
     def _predict(self, batches: list[Batch]) -> list[Tensor]:
-        """Predicted noise of each batch; one pass of the model where the shapes allow."""
+        """The model's answer to each batch; one pass of the model where the shapes allow."""
         if len({b.x.shape[1:] for b in batches}) > 1:
             return [self._predict([b])[0] for b in batches]
         x, sigma = torch.cat([b.x for b in batches]), torch.cat([b.sigma for b in batches])
         x0 = self.model.denoise(x, sigma, join_text([b.text for b in batches]), self.rule)
-        return list(torch.split(noise_of(x, x0, sigma), [len(b.x) for b in batches]))
+        return list(torch.split(self.noise.answer(x, x0, sigma), [len(b.x) for b in batches]))
 
     def _batches(self, generator: torch.Generator) -> tuple[Batch, Batch | None]:
         draw = draw_rows(self.data, self.texts.choices, self.settings, generator)
-        x, sigma, noise = self._noisy(self.data.latents, draw)
+        x, sigma, target = self._noisy(self.data.latents, draw)
         mask = None if self.data.masks is None else self._mask(self.data.masks, draw)
-        concept = Batch(x, sigma, self.texts.concept(draw), noise, mask)
+        concept = Batch(x, sigma, self.texts.concept(draw), target, mask)
         if self.settings.prior == "none":
             return concept, None
         if self.settings.prior == "teacher":
             return concept, self._taught(x, sigma, self.texts.nouns(draw))
         assert self.data.class_latents is not None  # begin_training has checked
         draw = draw_class_rows(self.data.class_latents, self.settings, generator)
-        x, sigma, noise = self._noisy(self.data.class_latents, draw)
-        return concept, Batch(x, sigma, self.texts.classes(draw), noise)
+        x, sigma, target = self._noisy(self.data.class_latents, draw)
+        return concept, Batch(x, sigma, self.texts.classes(draw), target)
 
     def _taught(self, x: Tensor, sigma: Tensor, text: Text) -> Batch:
         """The same noisy rows with the noun alone; the target is what the untrained model sees in them."""
         with torch.no_grad():
-            target = noise_of(x, self.model.denoise(x, sigma, text), sigma)
+            target = self.noise.answer(x, self.model.denoise(x, sigma, text), sigma)
         return Batch(x, sigma, text, target)
 
     def _places(self, draw: Draw) -> Tensor:
         """Where the drawn timesteps stand in the noise levels of a model with another number of them."""
-        return draw.timesteps * len(self.sigmas) // TRAINING_STEPS
+        return draw.timesteps * len(self.noise.sigmas) // TRAINING_STEPS
 
     def _mask(self, masks: Tensor, draw: Draw) -> Tensor:
         chosen = zip(draw.images.tolist(), draw.flips.tolist(), strict=True)
         return sent(torch.stack([masks[image, flip] for image, flip in chosen]), self.device)  # [rows 1 h w]
 
     def _noisy(self, latents: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+        """(x, sigma, what the model should answer) of the drawn rows."""
         chosen = zip(draw.images.tolist(), draw.flips.tolist(), strict=True)
         clean = sent(torch.stack([latents[image, flip] for image, flip in chosen]).float(), self.device)
-        sigma, noise = sent(self.sigmas[self._places(draw)], self.device), sent(draw.noise, self.device)
-        return clean + sigma[:, None, None, None] * noise, sigma, noise  # [rows c h w]
+        sigma, noise = sent(self.noise.sigmas[self._places(draw)], self.device), sent(draw.noise, self.device)
+        return self.noise.noised(clean, sigma, noise), sigma, self.noise.target(clean, noise)
 
 
 def added(total: Tensor | None, gradient: Tensor | None) -> Tensor | None:

@@ -111,6 +111,10 @@ class TinyModel:
         """Per cross-attention (inner width, context width) of its key and value maps."""
         return {layer: (a.to_k.out_features, a.to_k.in_features) for layer, a in self.unet.cross_attentions().items()}
 
+    def kv_weights(self) -> dict[str, Tensor]:
+        """The U-Net's own weights by LDM key, those that a concept changes among them."""
+        return dict(self.unet.state_dict())
+
     def encode(self, embeds: Mapping[str, Tensor], ends: Mapping[str, Tensor]) -> Text:
         """Hidden states of framed token rows; pooled is the end mark's."""
         hidden = self.text(embeds["clip_l"])

@@ -56,7 +56,7 @@ def test_tiny_layers_stand_where_sd15_has_32_16_and_8_a_side() -> None:
 def test_every_layer_of_every_family_has_a_width_and_a_reference(name: str) -> None:
     family = find_family(name)
     assert all(family.width(layer) > 0 and family.reference_tokens[layer] > 0 for layer in family.layers)
-    assert family.prediction in ("eps", "v")
+    assert family.prediction in ("eps", "v", "flow")
 
 
 def test_unknown_family_is_refused() -> None:
