@@ -50,8 +50,8 @@ def auxiliary_seed(seed: int) -> int:
 class DciSettings(Balance):
     """How DCI acts in one run.
 
-    window        fraction of the training schedule, from its noisy end, in which DCI acts. Higher: more of the scene,
-                  less likeness; 0 is off
+    window        fraction of the training schedule, or of a flow's own time, from the noisy end, in which DCI acts.
+                  Higher: more of the scene, less likeness; 0 is off
     guidance      "shared": the concept latent's unconditional serves both, 3 rows for 2; "separate": 4 rows;
                   "aligned": separate, and both branches start from the same noise
     gain          "reference": the released constant; "scaled": in proportion to the image tokens (see families.py)

@@ -20,7 +20,7 @@ from ..families.unet import find_family
 from ..fingerprint import fingerprint
 from ..model import Model, Text
 from ..noise.samplers import Denoiser
-from ..noise.schedule import is_open, sd_schedule, window_threshold
+from ..noise.schedule import is_open
 from ..text.captions import join_text, pick_text
 from ..text.prompts import Prompts
 from .branches import DciSettings
@@ -84,7 +84,7 @@ def dual_guided(
             "an auxiliary that does not depend on the concept is expected",
             "choose `separate` or `aligned`",
         )
-    threshold = window_threshold(settings.window, sd_schedule().sigma)
+    threshold = find_family(model.family).schedule.threshold(settings.window)
     seen: list[SeenWeights] = []
     calls = _Calls(model, prompts, cfg, settings, seen if record is not None else None)
 
@@ -190,7 +190,7 @@ def swapped_guided(model: Model, prompts: Prompts, cfg: float, window: float) ->
     """A control: one branch, prompted with the auxiliary prompt inside the window and the concept's after; no DBIM."""
     if prompts.auxiliary is None:
         raise BadSettings("the swap got no auxiliary prompt", "a pair is expected", "make it from a template")
-    threshold = window_threshold(window, sd_schedule().sigma)
+    threshold = find_family(model.family).schedule.threshold(window)
     inside = guided(model, Prompts(prompts.auxiliary, prompts.empty), cfg)
     after = guided(model, prompts, cfg)
     return lambda x, sigma: (inside if is_open(sigma, threshold) else after)(x, sigma)

@@ -14,8 +14,9 @@ from ..devices import sent_like
 from ..errors import BadSettings
 from ..families.unet import find_family
 from ..model import Model
+from ..noise.flow_schedule import FlowSchedule
 from ..noise.samplers import Denoiser, DrawNoise, OnStep, Step, find_sampler
-from ..noise.schedule import SAME_SIGMA, is_open, sd_schedule, spaced_sigmas, window_threshold
+from ..noise.schedule import Schedule, is_open
 from ..text.prompts import Prompts
 from .branches import DciSettings, NoiseStream, for_all, pair, start_noise, unpair
 from .guidance import WeightMap, dual_guided, guided, swapped_guided
@@ -64,6 +65,7 @@ class Run:
     sigmas  falling noise levels
     shape   (c, h, w) of one picture's latents
     like    any tensor of the device and dtype to work in
+    levels  the model's own schedule
     start   [b c h w] latents to start from; None: noise alone
     """
 
@@ -72,13 +74,14 @@ class Run:
     settings: SampleSettings
     shape: tuple[int, int, int]
     like: Tensor
+    levels: Schedule | FlowSchedule
     start: Tensor | None = None
     on_step: OnStep | None = None
 
     def single(self, denoise: Denoiser) -> Tensor:
         """Latents of one branch, [b c h w]."""
         stream = NoiseStream(self.seeds, self.shape)
-        x = self.noised(sent_like(stream.draw(), self.like), self.start)
+        x = self.levels.noised(sent_like(stream.draw(), self.like), self.sigmas[0], self.start)
         return self.steps(denoise, x, lambda sigma: sent_like(stream.draw(), self.like), self.on_step)
 
     def dual(self, denoise: Denoiser, settings: DciSettings, threshold: float) -> tuple[Tensor, Tensor | None]:
@@ -103,19 +106,9 @@ class Run:
             sent_like(concept.draw(), self.like), sent_like(auxiliary.draw(), self.like), settings.guidance
         )
         start = None if self.start is None else pair(self.start, for_all(self.start, settings.one_auxiliary))
-        x = self.noised(first, start)
+        x = self.levels.noised(first, self.sigmas[0], start)
         x = self.steps(denoise, x, noise, on_step)
         return unpair(x)[0], acted[0] if acted else None
-
-    def noised(self, noise: Tensor, start: Tensor | None) -> Tensor:
-        """Noise in the size that the first step expects, over the latents to start from.
-
-        At the schedule's full noise the variance-preserving latent is unit noise: noise * sqrt(1 + sigma^2) here.
-        """
-        sigma = self.sigmas[0]
-        is_full = sigma >= sd_schedule().sigma_max * (1 - SAME_SIGMA)
-        scaled = noise * (math.sqrt(1 + sigma**2) if is_full else sigma)
-        return scaled if start is None else scaled + start.to(scaled)
 
     def steps(self, denoise: Denoiser, x: Tensor, noise: DrawNoise, on_step: OnStep | None) -> Tensor:
         """x carried through all noise levels by the chosen sampler."""
@@ -140,9 +133,13 @@ def make_run(
         raise BadSettings(f"the CFG is {settings.cfg}", "a number is expected", "use about 1 to 10")
     hidden = prompts.concept.hidden
     like = torch.empty(0, device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32))
-    shape = find_family(model.family).latent_shape if start is None else start.shape[1:]
-    levels = sigmas if sigmas is not None else spaced_sigmas(settings.spacing, settings.num_steps)
-    return Run(tuple(seeds), levels, settings, (shape[0], shape[1], shape[2]), like, start, on_step)
+    family = find_family(model.family)
+    if family.is_flow and settings.eta != 0:
+        raise BadSettings(f"eta is {settings.eta}", "0 is expected: fresh noise is a diffusion's", "leave it out")
+    shape = family.latent_shape if start is None else start.shape[1:]
+    falling = sigmas if sigmas is not None else family.schedule.spaced(settings.spacing, settings.num_steps)
+    latent = (shape[0], shape[1], shape[2])
+    return Run(tuple(seeds), falling, settings, latent, like, family.schedule, start, on_step)
 
 
 def sample_latents(
@@ -169,9 +166,10 @@ def sample_latents(
     """
     settings = settings or SampleSettings()
     run = make_run(model, prompts, seeds=seeds, settings=settings, sigmas=sigmas, start=start, on_step=on_step)
-    if dci is None or dci.is_off(find_family(model.family)):
+    family = find_family(model.family)
+    if dci is None or dci.is_off(family):
         return Sampled(run.single(guided(model, prompts, settings.cfg)))
-    threshold = window_threshold(dci.window, sd_schedule().sigma)
+    threshold = family.schedule.threshold(dci.window)
     warnings = run_warnings(run, dci, threshold)
     record: list[WeightMap] | None = [] if records_weights else None
     denoise = dual_guided(model, prompts, settings.cfg, dci, record, replay)
@@ -197,7 +195,7 @@ def run_warnings(run: Run, dci: DciSettings, threshold: float) -> tuple[str, ...
     """Sentences about this run that the user should read, logged once."""
     eta, cfg = run.settings.eta, run.settings.cfg
     found = [window_warning(run.sigmas, threshold)]
-    if dci.guidance == "shared":
+    if dci.guidance == "shared" and isinstance(run.levels, Schedule):  # the spring's factor is a diffusion's
         found.append(shared_warning(run.sigmas, cfg, threshold, eta))
     warnings = tuple(sentence for sentence in found if sentence is not None)
     for sentence in warnings:

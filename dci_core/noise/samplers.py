@@ -1,7 +1,8 @@
 """Samplers: from noise to a latent along falling sigmas, over any callable model(x, sigma) -> x0.
 
-Everything is in the variance-exploding scale, x = x0 + sigma * noise. Rows are independent, so a sampler knows nothing
-of branches, guidance or prompts.
+Everything is in the variance-exploding scale, x = x0 + sigma * noise, or in a flow's, (1 - sigma) x0 + sigma * noise:
+without fresh noise the same steps hold in both. Rows are independent, so a sampler knows nothing of branches, guidance
+or prompts.
 """
 
 from __future__ import annotations

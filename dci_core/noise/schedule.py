@@ -51,6 +51,23 @@ class Schedule:
         low, high, part = math.floor(timestep), math.ceil(timestep), timestep % 1
         return math.exp((1 - part) * float(self.log_sigmas[low]) + part * float(self.log_sigmas[high]))
 
+    def spaced(self, spacing: str, num_steps: int) -> list[float]:
+        """Falling noise levels of a run, the last one 0; raises BadSettings."""
+        return spaced_sigmas(spacing, num_steps, self)
+
+    def threshold(self, window: float) -> float:
+        """Noise above which DCI acts; raises BadSettings."""
+        return window_threshold(window, self.sigma)
+
+    def noised(self, noise: Tensor, sigma: float, start: Tensor | None = None) -> Tensor:
+        """Where a run at this noise begins: noise over the latents to start from, or over none.
+
+        At the schedule's full noise the variance-preserving latent is unit noise: noise * sqrt(1 + sigma^2) here.
+        """
+        is_full = sigma >= self.sigma_max * (1 - SAME_SIGMA)
+        scaled = noise * (math.sqrt(1 + sigma**2) if is_full else sigma)
+        return scaled if start is None else scaled + start.to(scaled)
+
     def timestep(self, sigma: Tensor) -> Tensor:
         """The whole timestep whose noise is nearest in log sigma, int64, as the host chooses it."""
         table = _on(self, sigma.device, sigma.dtype)
@@ -117,9 +134,14 @@ def window_threshold(window: float, sigma_at: Callable[[float], float]) -> float
     window    fraction of the training schedule, 0..1, counted from its noisy end; not a fraction of the steps
     sigma_at  the model's own timestep -> sigma, continuous
     """
+    check_window(window)
+    return math.inf if window == 0 else sigma_at(TRAINING_STEPS * (1 - window))
+
+
+def check_window(window: float) -> None:
+    """Raises BadSettings unless the window is a fraction."""
     if not 0 <= window <= 1:
         raise BadSettings(f"the window is {window}", "a fraction in 0..1 is expected", "use 0.3, or 0 for off")
-    return math.inf if window == 0 else sigma_at(TRAINING_STEPS * (1 - window))
 
 
 def is_open(sigma: float, threshold: float) -> bool:

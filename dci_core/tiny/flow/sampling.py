@@ -12,7 +12,7 @@ from torch import Tensor
 from ...attention.joint import JointRule
 from ...devices import sent
 from ...errors import BadSettings
-from ...noise.schedule import shifted
+from ...noise.flow_schedule import EVEN, FlowSchedule
 from ..codec import LATENT_CHANNELS
 from .model import FlowModel
 
@@ -48,8 +48,7 @@ def flow_times(settings: FlowSettings) -> list[float]:
         raise BadSettings(f"{settings.num_steps} steps were asked for", "at least 1 is expected", "use about 20")
     if not (math.isfinite(settings.shift) and settings.shift > 0):
         raise BadSettings(f"the shift is {settings.shift}", "a number above 0 is expected", "use 1 for none")
-    even = torch.linspace(1, 0, settings.num_steps + 1, dtype=torch.float64)
-    return [float(t) for t in shifted(even, settings.shift)]
+    return FlowSchedule(settings.shift).spaced(EVEN, settings.num_steps)
 
 
 def seeded_noise(seeds: Sequence[int]) -> Tensor:
