@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..attention.call import AttentionCall, AttentionRule
 from ..attention.layers import LayerId
 from ..errors import BadModel
-from ..families.weight_names import PARTS
+from ..families.weight_names import PARTS, SHARED_STAGES
 
 Widths = Mapping[LayerId, tuple[int, int]]
 """Per cross-attention: (width of keys and values, width of the text)."""
@@ -84,8 +84,16 @@ class KVDeltas(nn.Module):
         return LayerDelta(*(self._part(_name(layer, part)) for part in PARTS))
 
     def rule(self, then: AttentionRule = AttentionCall.plain) -> AttentionRule:
-        """The changes as a rule, with the begin mark's keys and values cut from the gradient; `then` may follow."""
-        return lambda call: then(changed(call, self.of_layer(call.layer), hold_first=True))
+        """The changes as a rule, with the begin mark's keys and values cut from the gradient; `then` may follow.
+
+        Layers whose weights serve the image too are left as they are.
+        """
+
+        def rule(call: AttentionCall) -> Tensor:
+            is_shared = call.layer.stage in SHARED_STAGES
+            return then(call if is_shared else changed(call, self.of_layer(call.layer), hold_first=True))
+
+        return rule
 
     def _part(self, name: str) -> Delta:
         return Delta(self.parts[f"{name}_up"], self.parts.get(f"{name}_down"))

@@ -8,6 +8,7 @@ from .learned import Concept
 VERSION = "1.0.0"
 ARCHITECTURES = {
     "tiny": "ico-dci-tiny-v1",
+    "tiny_flow": "ico-dci-tiny-flow-v1",
     "sd15": "stable-diffusion-v1",
     "sd15_v": "stable-diffusion-v1",
     "sd21_base": "stable-diffusion-v2-512",
@@ -16,7 +17,7 @@ ARCHITECTURES = {
     "sdxl_v": "stable-diffusion-xl-v1-base",
 }
 MOST_CHARACTERS = 500  # of one text
-PREDICTIONS = {"eps": "epsilon", "v": "v"}
+PREDICTIONS = {"eps": "epsilon", "v": "v"}  # ModelSpec has no word for flows
 WHAT = {  # a file's kind, and what it is for
     "ico-concept": "A concept of ICO + DCI",
     "lora": "A concept of ICO + DCI as a LoRA, which needs the embedding that was written with it",
@@ -41,7 +42,9 @@ def model_spec(concept: Concept, kind: str = "ico-concept", phrase: str | None =
         "description": f"{WHAT[kind]}: one {concept.noun}{learned}. Write in prompts: {phrase}",
         "trigger_phrase": phrase,
         "resolution": f"{family.picture_size}x{family.picture_size}",
-        "prediction_type": PREDICTIONS[concept.about.prediction],
+        "prediction_type": PREDICTIONS.get(concept.about.prediction, ""),
         "tags": f"{concept.noun}, ico-dci",
     }
-    return {f"modelspec.{name}": text[:MOST_CHARACTERS] for name, text in found.items()} | concept.cover.metadata()
+    return {
+        f"modelspec.{name}": text[:MOST_CHARACTERS] for name, text in found.items() if text
+    } | concept.cover.metadata()

@@ -14,6 +14,7 @@ from ..errors import BadModel
 from ..noise.flow_schedule import FlowSchedule
 from ..noise.process import FLOW
 from ..noise.schedule import Schedule, sd_schedule
+from .weight_names import SHARED_STAGES
 
 # Image tokens of SD 1.x's layers at 512 px by number of halvings: what the released constants were tuned for.
 SD1_TOKENS = {0: 4096, 1: 1024, 2: 256, 3: 64}
@@ -56,8 +57,13 @@ class Family:
 
     @property
     def layers(self) -> tuple[LayerId, ...]:
-        """Every cross-attention layer, in the order of the forward pass."""
+        """Every layer that reads text, in the order of the forward pass."""
         return tuple(self.depths)
+
+    @property
+    def learned_layers(self) -> tuple[LayerId, ...]:
+        """Layers whose key and value weights a concept changes: those that serve the text alone."""
+        return tuple(layer for layer in self.layers if layer.stage not in SHARED_STAGES)
 
     @cached_property
     def reference_tokens(self) -> dict[LayerId, int]:

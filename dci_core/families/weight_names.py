@@ -4,8 +4,8 @@ Both layouts count the same blocks, so one name follows from the other by arithm
 residual blocks and one resampling step on the way down (after the stem, block 0), and `res_blocks + 1` residual
 blocks on the way up. Holds for SD 1.x, SD 2.x and SDXL (res_blocks 2) and for the tiny world (res_blocks 1).
 
-In an MM-DiT the name is of the text rows' share in the keys and values: `double_blocks.0.txt_attn` is a part of the
-fused `qkv` there; `single_blocks.0.txt_attn` is no module of its own, since text and image rows share one `linear1`.
+In an MM-DiT's double blocks keys and values of the text are thirds of one weight, `double_blocks.0.txt_attn.qkv`; the
+single blocks have one weight for text and image rows, which no concept changes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from ..attention.layers import LayerId
 
 PARTS = ("k", "v")
 JOINT_STAGES = ("double", "single")  # kinds of MM-DiT blocks, in the order of the forward pass
+SHARED_STAGES = ("single",)  # those whose weights serve text and image rows alike
 _LDM = re.compile(r"(input|output|middle)_blocks?\.(\d+)(?:\.1)?\.transformer_blocks\.(\d+)\.attn2\.to_([kv])(?:\.|$)")
-_JOINT = re.compile(r"(double|single)_blocks\.(\d+)\.txt_attn\.to_([kv])(?:\.|$)")
+_JOINT = re.compile(r"(double)_blocks\.(\d+)\.txt_attn\.to_([kv])(?:\.|$)")
 _DIFFUSERS = re.compile(
     r"(?:(down|up)_blocks\.(\d+)|(mid)_block)\.attentions\.(\d+)\.transformer_blocks\.(\d+)\.attn2\.(?:processor\.)?to_([kv])"
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,15 +12,17 @@ from torch import Tensor
 from ..attention.call import AttentionRule
 from ..dci.guidance import guided
 from ..dci.run import Run, SampleSettings
+from ..families.unet import find_family
 from ..model import Model, Text
-from ..noise.schedule import Schedule, spaced_sigmas
+from ..noise.flow_schedule import EVEN, FlowSchedule
+from ..noise.process import sd_sigmas
+from ..noise.schedule import Schedule
 from ..text.captions import encode_captions, read_caption
 from ..text.prompts import Prompts
 from ..text.tokens import PLACEHOLDER
 from .contexts import ContextWords, lay_out
 from .state import TrainState
 from .texts import text_on
-from .train import default_sigmas
 
 SAMPLING = SampleSettings(num_steps=12, cfg=5.0, sampler="dpmpp_2m", spacing="karras")
 COVER_PROMPT = f"a {PLACEHOLDER}"
@@ -57,17 +59,20 @@ def draw_sample(
 
     prompt  with `{concept}` once
     shape   (c, h, w) of the latent
-    sigmas  [n], noise level of each training timestep; None: Stable Diffusion's
+    sigmas  [n], noise level of each training timestep of a diffusion; None: Stable Diffusion's
     """
-    device = state.learned.deltas.device
-    schedule = Schedule((default_sigmas() if sigmas is None else sigmas).double().cpu().log())
+    device, family = state.learned.deltas.device, find_family(state.family)
+    schedule: Schedule | FlowSchedule = FlowSchedule(family.shift)
+    if not family.is_flow:
+        schedule = Schedule((sd_sigmas() if sigmas is None else sigmas).double().cpu().log())
+    sampling = replace(SAMPLING, spacing=EVEN) if family.is_flow else SAMPLING
     empty = encode_captions(model, [""])
     prompts = Prompts(text_on(concept_text(model, state, prompt), device), text_on(empty, device))
-    levels = spaced_sigmas(SAMPLING.spacing, SAMPLING.num_steps, schedule)
+    levels = schedule.spaced(sampling.spacing, sampling.num_steps)
     size = (int(shape[0]), int(shape[1]), int(shape[2]))
-    run = Run((seed,), levels, SAMPLING, size, torch.empty(0, device=device), on_step=on_step)
+    run = Run((seed,), levels, sampling, size, torch.empty(0, device=device), schedule, on_step=on_step)
     trained: Any = Trained(model, state.learned.deltas.rule())
-    return run.single(guided(trained, prompts, SAMPLING.cfg))
+    return run.single(guided(trained, prompts, sampling.cfg))
 
 
 def concept_text(model: Model, state: TrainState, prompt: str) -> Text:

@@ -94,9 +94,9 @@ def begin_training(
 
 
 def family_widths(name: str) -> Widths:
-    """Per cross-attention (inner, context) of the family's key and value weights; raises BadModel."""
+    """Per learned layer (inner, context) of the family's key and value weights; raises BadModel."""
     family = find_family(name)
-    return {layer: (family.width(layer), family.context_width) for layer in family.layers}
+    return {layer: (family.width(layer), family.context_width) for layer in family.learned_layers}
 
 
 def make_optimiser(learned: Learned, settings: IcoSettings) -> torch.optim.AdamW:

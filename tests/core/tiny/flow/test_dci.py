@@ -38,7 +38,7 @@ def some_concept() -> Concept:
     g = torch.Generator().manual_seed(2)
     deltas = {
         layer: LayerDelta(*(Delta(torch.randn(192, 192, generator=g) * 0.03) for _ in range(2)))
-        for layer in FAMILY.layers
+        for layer in FAMILY.learned_layers
     }
     return Concept("tiny_flow", "sks", "fish", {"clip_l": torch.randn(2, 128, generator=g) * 0.1}, deltas)
 
