@@ -16,6 +16,7 @@ from ..dci_core.ico.settings import CHOICES, IcoSettings
 from . import node_ui, sockets
 from .fields import schema, text, widget
 from .host.concept.apply import with_concept
+from .host.ico.planned_prompts import PlannedPrompt, connected_pairs
 from .host.ico.training import Lesson, train_concept
 from .host.page.live import live_training
 from .maps import draw_losses
@@ -157,6 +158,13 @@ def more_inputs() -> list[Any]:
             tooltip="Numbers that are learned; auto: all of them on SD 1.x and 2.x, 32 factors on SDXL, where all take "
             "5.5 GB. A lower rank needs less memory; its learning rate is raised so that it learns as fast.",
         ),
+        text(
+            "prompt",
+            optional=True,
+            multiline=True,
+            tooltip="A prompt that you will draw with. Checked before the first step: trigger and noun must stand in "
+            "it. Empty: nothing to check. Connected DCI Prompt Pairs are always checked.",
+        ),
     ]
 
 
@@ -165,8 +173,17 @@ def one_by_one(batches: Sequence[Tensor] | None) -> list[Tensor]:
     return [picture for batch in batches or () if batch is not None for picture in batch]
 
 
-def lesson_from(values: dict[str, Any]) -> Lesson:
-    """What to learn, from the node's inputs; each comes as a list."""
+def planned_prompts(prompts: Sequence[str | None], graph: Any, node: Any) -> list[PlannedPrompt]:
+    """What the concept is to be drawn with: the node's own check prompts, and those of pairs that read its concept."""
+    own = [PlannedPrompt(prompt, "the input prompt") for prompt in prompts if prompt and prompt.strip()]
+    return own + (connected_pairs(graph, str(node)) if graph and node is not None else [])
+
+
+def lesson_from(values: dict[str, Any], graph: Any = None, node: Any = None) -> Lesson:
+    """What to learn, from the node's inputs; each comes as a list.
+
+    graph, node  what the host runs, and which of its nodes this is
+    """
     one = {name: value[0] for name, value in values.items() if isinstance(value, list) and value}
     settings = IcoSettings(**{name: one[name] for name in OWN})
     return Lesson(
@@ -183,6 +200,7 @@ def lesson_from(values: dict[str, Any]) -> Lesson:
         preview_every=one["preview_every"],
         precision=one.get("precision", AUTO),
         rank=one.get("rank", AUTO),
+        planned=planned_prompts(values.get("prompt") or (), graph, node),
     )
 
 
@@ -221,6 +239,7 @@ class ICOTrainConcept(io.ComfyNode):
                 "textual inversion",
             ],
             is_input_list=True,
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             inputs=[*plain_inputs(), *more_inputs()],
             outputs=[
                 io.Model.Output("model", display_name="model", tooltip="The model that knows the concept."),
@@ -235,7 +254,8 @@ class ICOTrainConcept(io.ComfyNode):
 
     @classmethod
     def execute(cls, base_model: Any, base_clip: Any, vae: Any, **values: Any) -> io.NodeOutput:
-        lesson = lesson_from(values)
+        around = getattr(cls, "hidden", None)
+        lesson = lesson_from(values, getattr(around, "prompt", None), getattr(around, "unique_id", None))
         with live_training(f"{lesson.trigger} {lesson.noun}"):
             concept, losses = train_concept(base_model[0], base_clip[0], vae[0], lesson)
         model, clip = with_concept(base_model[0], base_clip[0], concept, 1.0)

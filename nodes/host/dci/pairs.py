@@ -42,24 +42,28 @@ def make_pair(clip: Any, concept: Concept, prompt: str, noun: str, auxiliary: st
     auxiliary  the auxiliary prompt in full; empty: the prompt with the noun in the concept's place
     raises     SpanNotFound, BadSettings, BadModel
     """
-    if not noun.strip():
-        raise BadSettings("no auxiliary noun came", "an ordinary word is expected", "write one, such as cat")
-    auxiliary = auxiliary.strip() or stand_in(prompt, concept, noun)
-    names = encoder_names(clip)
-    sets = [pair_tokens(clip, name, concept, prompt, noun, auxiliary) for name in names]
-    if len(set(sets)) != 1:
-        raise BadModel(
-            "the two text encoders cut the prompt into different tokens",
-            "the same words in the same places are expected",
-            "leave out embeddings that only one of them has",
-        )
-    tokens = sets[0]
+    auxiliary, tokens = read_pair(clip, concept, prompt, noun, auxiliary)
     mark = short_hash([repr((prompt, auxiliary, concept.trigger, tokens)).encode()])
     positive = clip.encode_from_tokens_scheduled(clip.tokenize(prompt), add_dict={MARK: mark})
     other = clip.encode_from_tokens(clip.tokenize(auxiliary), return_pooled=True, return_dict=True)
     own = tuple(text for text, _ in positive)
     plan = DciPlan(mark, other["cond"], other.get("pooled_output"), tokens, (prompt, auxiliary), own)
     return positive, plan, describe(plan, concept, noun)
+
+
+def read_pair(clip: Any, concept: Concept, prompt: str, noun: str, auxiliary: str = "") -> tuple[str, PairTokens]:
+    """(the auxiliary prompt, where concept and noun are in both), nothing encoded yet; raises as `make_pair` does."""
+    if not noun.strip():
+        raise BadSettings("no auxiliary noun came", "an ordinary word is expected", "write one, such as cat")
+    auxiliary = auxiliary.strip() or stand_in(prompt, concept, noun)
+    sets = [pair_tokens(clip, name, concept, prompt, noun, auxiliary) for name in encoder_names(clip)]
+    if len(set(sets)) != 1:
+        raise BadModel(
+            "the two text encoders cut the prompt into different tokens",
+            "the same words in the same places are expected",
+            "leave out embeddings that only one of them has",
+        )
+    return auxiliary, sets[0]
 
 
 def stand_in(prompt: str, concept: Concept, noun: str) -> str:

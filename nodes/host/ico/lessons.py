@@ -17,6 +17,7 @@ from ....dci_core.ico.data import TrainingData, encode_pictures
 from ....dci_core.ico.settings import IcoSettings, check_settings
 from ....dci_core.pictures.reference import Picture, make_picture
 from ..concept.identity import digest
+from .planned_prompts import PlannedPrompt
 from .trainable import check_latents
 
 FIRST_VERSION = "0.1.0"
@@ -33,6 +34,7 @@ class Lesson:
     keep_rank                 factors kept of each change in the file; None: full rank
     preview_every             steps between two preview pictures; 0: none
     precision, rank           asked for: auto, or a choice; the settings hold what was chosen; rank None: as in them
+    planned                   prompts that the concept is to be drawn with, checked before any work
     """
 
     noun: str
@@ -48,6 +50,7 @@ class Lesson:
     preview_every: int = 20
     precision: str = "fp32"
     rank: str | None = None
+    planned: Sequence[PlannedPrompt] = ()
 
     def first_key(self, base: str) -> str:
         """The key of an unfinished training as version 0.1.0 named it; such files go on, CLIP and VAE untold."""

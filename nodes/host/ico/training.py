@@ -34,6 +34,7 @@ from .covers import cover_latent, cover_picture
 from .kept import Kept, kept_at, remove_passed, tidy
 from .lessons import Lesson, acting, check_lesson, encode_lesson
 from .model import HostModel
+from .planned_prompts import check_planned
 from .previews import Preview
 from .residence import chosen_precision, computing_in, load_whole, whole
 from .thaw import open_to_gradients
@@ -54,6 +55,7 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     check_trainable(model, clip, vae, family)
     lesson = chosen(model, lesson, family)
     check_lesson(lesson)
+    check_planned(clip, family, lesson.trigger, lesson.noun, lesson.settings.modifier_tokens, lesson.planned)
     lesson = acting(lesson)
     base = base_hash(model, family)
     kept = kept_at(model, clip, vae, lesson, family)

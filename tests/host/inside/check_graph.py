@@ -41,6 +41,7 @@ def shelf() -> dict[str, Any]:
         black_masks=torch.zeros(3, 128, 128),
         small_masks=torch.ones(3, 32, 32),
         two_masks=torch.ones(2, 128, 128),
+        knows=PACK["nodes.host.concept.triggers"].with_trigger(clip, "zorp", {"clip_l": torch.zeros(2, 128)}),
     )
     return SHELF
 
@@ -111,7 +112,7 @@ def test_a_training_that_cannot_work_turns_red_and_the_queue_lives_on() -> None:
     shelf()
     extra = {"nan": give("nan_pictures"), "tiny": give("tiny_pictures"), "flux": give("flux"), "fp8": give("fp8")}
     extra |= {"gguf": give("gguf"), "other": give("other_clip"), "black": give("black_masks")}
-    extra |= {"small": give("small_masks"), "two": give("two_masks")}
+    extra |= {"small": give("small_masks"), "two": give("two_masks"), "knows": give("knows")}
     cases: dict[str, tuple[dict[str, Any], str, str]] = {
         name: ({f"train.{field}": value}, "train", words)
         for name, field, value, words in (
@@ -134,6 +135,9 @@ def test_a_training_that_cannot_work_turns_red_and_the_queue_lives_on() -> None:
             ("fp8 weights", "base_model", ["fp8", 0], "float8"),
             ("quantised weights", "base_model", ["gguf", 0], "fp32, fp16 or bf16"),
             ("another CLIP", "base_clip", ["other", 0], "CLIP"),
+            ("a prompt without the trigger", "prompt", f"a {NOUN} in snow", "(the input prompt)"),
+            ("a prompt without the noun", "prompt", "a zorp in snow", "(the input prompt)"),
+            ("a trigger that is taken", "base_clip", ["knows", 0], "two concepts"),
         )
     }
     cases["too high a rate"][0]["train.steps"] = 3

@@ -49,7 +49,12 @@ def test_every_input_of_the_node_trains_anew_or_does_not_as_listed() -> None:
         "captions": "a {concept}", "precision": "bf16", "rank": "4",
     }  # fmt: skip
     cut = {"trigger": "other", "kept_rank": 4, "steps": 901}  # goes on from the same training, another file
-    alike = {"preview_every": 3, "class_images": other, "class_captions": "a fish"}  # the prior asks no pictures
+    alike = {
+        "preview_every": 3,
+        "class_images": other,
+        "class_captions": "a fish",  # the prior asks no pictures
+        "prompt": "a mydog dog",
+    }  # checked, then forgotten
     elsewhere = {"base_model", "base_clip", "vae"}  # the next test
 
     def check(folder: Path) -> None:
