@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -205,6 +206,21 @@ def check_finite(tensors: Mapping[str, Tensor], name: str) -> None:
             raise BadConcept(
                 f'"{name}" holds NaN or infinity in {key}', "finite numbers were expected", "train or download it again"
             )
+
+
+def read_words(data: bytes) -> str:
+    """A text file's words in whatever encoding people's editors write: UTF-8, UTF-16 or Windows' cp1252.
+
+    UTF-16 is known by its mark, or by the zeros between its letters. Raises UnicodeDecodeError.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    if b"\0" in data:
+        return data.decode("utf-16-be" if data[:2].startswith(b"\0") else "utf-16-le")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252")
 
 
 def _diagnosis(data: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,16 @@ import numpy as np
 import torch
 from einops import rearrange
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 from torch import Tensor
 
 from ..errors import BadPicture
+from ..files import read_words
 from ..text.captions import read_caption
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+log = logging.getLogger(__name__)
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+NEWER_SUFFIXES = frozenset({".avif", ".heic", ".heif", ".jxl"})  # read where Pillow can, else told
 MASK_SUFFIX = ".mask.png"
 MIN_SIDE_PX = 16
 MAX_PIXELS = 89_478_485  # a quarter GiB of RGB; also where Pillow starts to suspect a decompression bomb
@@ -60,14 +64,26 @@ def picture_files(folder: Path, do: str) -> list[Path]:
             "a folder with pictures was expected",
             "check the path",
         ) from error
-    found = [path for path in files if path.suffix.lower() in SUFFIXES and not path.name.lower().endswith(MASK_SUFFIX)]
+    readable = readable_suffixes()
+    found = [path for path in files if path.suffix.lower() in readable and not path.name.lower().endswith(MASK_SUFFIX)]
+    left = [path.name for path in files if path.suffix.lower() in NEWER_SUFFIXES - readable]
     if not found:
+        instead = f" that can be read here, only {', '.join(left)}" if left else ""
         raise BadPicture(
-            f'the folder "{folder.name}" holds no picture',
+            f'the folder "{folder.name}" holds no picture{instead}',
             "PNG, JPG, WebP, BMP, GIF or TIFF files were expected",
             do,
         )
+    if left:
+        log.warning("left out, since this Pillow cannot read them: %s; save them as PNG or JPG", ", ".join(left))
     return found
+
+
+def readable_suffixes() -> frozenset[str]:
+    """Endings of pictures that can be read here: the usual ones, and of the newer ones those that Pillow knows."""
+    known = Image.registered_extensions()
+    newer = {suffix for suffix in NEWER_SUFFIXES if known.get(suffix) in Image.OPEN}
+    return SUFFIXES | {suffix for suffix in newer if suffix != ".avif" or features.check("avif")}
 
 
 def open_rgb(path: Path) -> Image.Image:
@@ -116,16 +132,16 @@ def _load(path: Path, size: int) -> Picture:
     beside = path.with_name(path.stem + MASK_SUFFIX)
     words = path.with_suffix(".txt")
     mask = open_image(beside) if beside.exists() else None
-    return make_picture(open_image(path), size, mask, read_words(words) if words.exists() else None, path.name)
+    return make_picture(open_image(path), size, mask, read_caption_file(words) if words.exists() else None, path.name)
 
 
-def read_words(path: Path) -> str:
+def read_caption_file(path: Path) -> str:
     """A caption file's words, blanks and line ends made single blanks; raises BadPicture."""
     try:
-        return " ".join(path.read_text(encoding="utf-8-sig").split())
+        return " ".join(read_words(path.read_bytes()).split())
     except (OSError, UnicodeDecodeError) as error:
         raise BadPicture(
-            f'the caption "{path.name}" cannot be read', "UTF-8 text was expected", "save it again"
+            f'the caption "{path.name}" cannot be read', "text was expected", "save it again as UTF-8"
         ) from error
 
 

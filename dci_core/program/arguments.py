@@ -9,12 +9,14 @@ from typing import NoReturn
 
 from ..dci.branches import GAINS, GUIDANCE
 from ..errors import BadSettings
+from ..families.unet import FAMILIES
 from ..ico.settings import CHOICES
 from ..noise.samplers import SAMPLERS
 from ..noise.schedule import SPACINGS
 from ..studies.dci.study import USUAL
 from ..tiny.model import WEIGHTS
 from . import adapter_evidence, adapter_train, adapters, concepts, demo, evidence, sample, score, train, world
+from .help_texts import tell_defaults
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,7 +28,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> Parser:
-    """All commands and their options; what has no default here has it in dci_core/tiny/defaults.py."""
+    """All commands and their options; what has no default here has it in the settings that `help_texts` shows."""
     parser = Parser(prog="python -m dci_core", description="Teach the small world a concept, and draw it in any scene.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     plain = Parser(add_help=False)
@@ -35,7 +37,7 @@ def make_parser() -> Parser:
     common.add_argument("--weights", type=Path, default=WEIGHTS, metavar="DIR", help="other weights of the small world")
     add_train(commands.add_parser("train", parents=[common], help="a folder of pictures to a concept file"))
     add_sample(commands.add_parser("sample", parents=[common], help="a concept and prompts to a grid of pictures"))
-    add_concepts(commands, common)
+    add_concepts(commands, plain, common)
     judge = commands.add_parser("score", parents=[plain], help="CLIP-T, CLIP-I and DINO of pictures of a concept")
     score.add_score(judge)
     show = commands.add_parser("demo", parents=[common], help="train one concept, draw it with and without DCI")
@@ -53,6 +55,7 @@ def make_parser() -> Parser:
     )
     adapter_evidence.add_adapter_evidence(measure)
     add_world(commands.add_parser("world", help="the small world itself"), common)
+    tell_defaults(parser)
     return parser
 
 
@@ -109,16 +112,19 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eta", type=float, help="fresh noise of ddim, 0..1")
 
 
-def add_concepts(commands: argparse._SubParsersAction[Parser], common: Parser) -> None:
-    """Options of `info`, `export` and `import`."""
+def add_concepts(commands: argparse._SubParsersAction[Parser], plain: Parser, common: Parser) -> None:
+    """Options of `concepts`, `info`, `export` and `import`."""
+    listed = commands.add_parser("concepts", parents=[plain], help="the concept files of a folder and those below it")
+    listed.add_argument("folder", type=Path, metavar="DIR")
+    listed.set_defaults(run=concepts.list_folder)
     info = commands.add_parser("info", parents=[common], help="what a concept file holds")
     info.add_argument("concept", type=Path)
     info.set_defaults(run=concepts.info)
     export = commands.add_parser("export", parents=[common], help="a concept to a plain LoRA and a plain embedding")
     export.add_argument("concept", type=Path)
-    export.add_argument("--lora", type=Path, metavar="FILE")
-    export.add_argument("--embedding", type=Path, metavar="FILE")
-    export.add_argument("--rank", dest="file_rank", default="16", metavar="N")
+    export.add_argument("--lora", type=Path, metavar="FILE", help="the LoRA, .safetensors")
+    export.add_argument("--embedding", type=Path, metavar="FILE", help="the embedding, .safetensors")
+    export.add_argument("--rank", dest="file_rank", default="16", metavar="N", help="factors of the LoRA")
     export.set_defaults(run=concepts.export)
     bring = commands.add_parser("import", parents=[common], help="Custom Diffusion's weights to a concept file")
     bring.add_argument(
@@ -128,11 +134,11 @@ def add_concepts(commands: argparse._SubParsersAction[Parser], common: Parser) -
     bring.add_argument(
         "--base", type=Path, metavar="FILE", help="the model it was trained on; default: the small world"
     )
-    bring.add_argument("--family", default="tiny")
+    bring.add_argument("--family", default="tiny", help=f"the kind of model: {', '.join(FAMILIES)}")
     bring.add_argument("--noun", required=True)
     bring.add_argument("--trigger", required=True)
     bring.add_argument("--out", type=Path, required=True, metavar="FILE")
-    bring.add_argument("--rank", dest="file_rank", default="16", metavar="N")
+    bring.add_argument("--rank", dest="file_rank", default="16", metavar="N", help="factors kept, or full")
     bring.set_defaults(run=concepts.bring)
 
 
@@ -168,7 +174,7 @@ def add_world(parser: argparse.ArgumentParser, common: Parser) -> None:
     gates.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that learn")
     gates.set_defaults(run=world.gates)
     pictures = parts.add_parser("pictures", parents=[common], help="write an object's reference pictures")
-    pictures.add_argument("--concept", type=int, default=0, metavar="N")
-    pictures.add_argument("--kind", choices=("varied", "home"), default="varied")
+    pictures.add_argument("--concept", type=int, default=0, metavar="N", help="number of the object")
+    pictures.add_argument("--kind", choices=("varied", "home"), default="varied", help="many places, or one")
     pictures.add_argument("--out", type=Path, required=True, metavar="DIR")
     pictures.set_defaults(run=world.pictures)

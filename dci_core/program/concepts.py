@@ -1,9 +1,9 @@
-"""The commands `info`, `export` and `import`: what is in a concept file, and its way to and from other formats."""
+"""The commands `concepts`, `info`, `export` and `import`: what a folder or file holds, and its way to other formats."""
 
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from ..concept.custom_diffusion import import_diffusers, import_original
 from ..concept.exports import export_embedding, export_lora
 from ..concept.file import load_concept, save_concept
 from ..concept.learned import Concept
-from ..errors import BadSettings
+from ..concept.listing import list_concepts, names_in
+from ..errors import BadConcept, BadSettings
 from ..families.unet import find_family
 from ..files import read_tensors
 from .console import Console
@@ -31,6 +32,37 @@ def info(options: Namespace, console: Console) -> int:
     about = facts(concept, options.concept)
     console.result(about, "\n".join(f"{name.replace('_', ' '):18} {value}" for name, value in lines(about)))
     return 0
+
+
+def list_folder(options: Namespace, console: Console) -> int:
+    """Tells which concept files a folder holds, the newest first, by their headers alone."""
+    folder: Path = options.folder
+    try:
+        names = names_in(folder) if folder.is_dir() else None
+    except OSError:
+        names = None
+    if names is None:
+        raise BadConcept(f'the folder "{folder.name}" cannot be read', "a folder was expected", "check the path")
+    found = list_concepts(names, lambda name: folder / name)
+    console.result({"folder": str(folder), "concepts": found}, listing(found, folder))
+    return 0
+
+
+def listing(found: Sequence[Mapping[str, Any]], folder: Path) -> str:
+    """The facts as a table, a row a file."""
+    head = ("file", "prompt", "family", "steps", "loss", "rank", "MB", "date", "picture")
+    rows = [
+        (
+            each["name"], f"{each['trigger']} {each['noun']}", each["family"], str(each["steps"] or ""),
+            "" if each["loss"] is None else f"{each['loss']:.3f}", str(each["rank"] or "full"),
+            f"{each['bytes'] / 1e6:.1f}", each["date"][:10], "yes" if each["picture"] else "",
+        )
+        for each in found
+    ]  # fmt: skip
+    if not rows:
+        return f"{folder}: no concept file"
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows))
 
 
 def facts(concept: Concept, path: Path) -> dict[str, Any]:

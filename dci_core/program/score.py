@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import BadPicture, BadSettings
-from ..pictures.reference import SUFFIXES, open_rgb, picture_files
+from ..pictures.reference import open_rgb, picture_files, readable_suffixes
 from ..score.encoders import load_clip, load_dino
 from ..score.folders import CLIP, DINO, class_name
 from ..score.frontier import frontier
@@ -105,7 +105,8 @@ def setting_folders(folder: Path) -> list[Path]:
             "check the path",
         ) from error
     inside = [path for path in entries if path.is_dir() and not path.name.startswith(".")]
-    has_pictures = any(path.suffix.lower() in SUFFIXES for path in entries if path.is_file())
+    readable = readable_suffixes()
+    has_pictures = any(path.suffix.lower() in readable for path in entries if path.is_file())
     return [folder.resolve()] if has_pictures or not inside else inside
 
 

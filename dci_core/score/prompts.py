@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import BadSettings, SpanNotFound
+from ..files import read_words
 from ..text.tokens import PLACEHOLDER
 
 FORMS = ".txt with a line for each picture, .csv with the columns name and prompt, or .json of names to prompts"
@@ -35,9 +36,9 @@ def read_prompts(path: Path, names: Sequence[str]) -> list[str]:
 def read_text(path: Path) -> str:
     """What the file says; raises BadSettings."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_words(path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no UTF-8 text"
+        reason = getattr(error, "strerror", None) or "no text"
         raise BadSettings(
             f'the prompts file "{path.name}" cannot be read ({reason})', f"{FORMS} is expected", "check the path"
         ) from error

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import BadPicture
 from ...fingerprint import short_hash
-from ...pictures.reference import MASK_SUFFIX, make_picture, open_image, picture_files, read_words
+from ...pictures.reference import MASK_SUFFIX, make_picture, open_image, picture_files, read_caption_file
 from .pairs import Bytes, Pair, cut
 
 LAYOUT = "one folder for each subject with 2 pictures or more, and cat.txt beside cat.png"
@@ -116,7 +116,7 @@ def _subject(folder: Path, fewest: int) -> tuple[Member, ...]:
 
 def _member(path: Path) -> Member:
     words, mask = path.with_suffix(".txt"), path.with_name(path.stem + MASK_SUFFIX)
-    caption = read_words(words) if words.exists() else ""
+    caption = read_caption_file(words) if words.exists() else ""
     if not caption:
         raise BadPicture(
             f'the picture "{path.parent.name}/{path.name}" has no caption',

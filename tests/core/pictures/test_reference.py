@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from dci_core.errors import BadModel, BadPicture, SpanNotFound
 from dci_core.ico.data import encode_pictures
@@ -119,6 +119,35 @@ def test_masks_and_captions_lie_beside_their_picture(tmp_path: Path) -> None:
     assert data.masks[1].min() == 1 and data.captions == (None, "a {concept} in snow")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+def test_captions_are_read_in_every_encoding_that_editors_write(tmp_path: Path, encoding: str) -> None:
+    Image.fromarray(COLOUR).save(tmp_path / "x.png")
+    (tmp_path / "x.txt").write_bytes("a {concept} in a caf\u00e9,\r\nby night\r\n".encode(encoding))
+    (picture,) = load_pictures(tmp_path, 32)
+    assert picture.caption == "a {concept} in a caf\u00e9, by night"
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JFIF", *([".avif"] if features.check("avif") else [])])
+def test_rarer_endings_are_read(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(COLOUR).save(tmp_path / f"x{suffix}", "AVIF" if suffix == ".avif" else "JPEG")
+    (picture,) = load_pictures(tmp_path, 32)
+    assert torch.allclose(picture.pixels, make_picture(COLOUR, 32).pixels, atol=0.15)
+
+
+def test_pictures_that_pillow_cannot_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = {suffix: kind for suffix, kind in Image.registered_extensions().items() if suffix not in (".avif", ".heic")}
+    monkeypatch.setattr(Image, "registered_extensions", lambda: known)
+    for name in ("a.heic", "b.AVIF"):
+        (tmp_path / name).write_bytes(b"any")
+    with pytest.raises(BadPicture, match=r"only a.heic, b.AVIF"):
+        load_pictures(tmp_path, 32)
+    Image.fromarray(COLOUR).save(tmp_path / "x.png")
+    assert [picture.name for picture in load_pictures(tmp_path, 32)] == ["x.png"]
+    assert "left out" in caplog.text and "a.heic, b.AVIF" in caplog.text
+
+
 def test_bad_masks_and_captions_are_refused(tmp_path: Path) -> None:
     image = Image.fromarray(COLOUR)
     with pytest.raises(BadPicture, match="20x20 px; 40x32 px"):
@@ -128,7 +157,7 @@ def test_bad_masks_and_captions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SpanNotFound):
         make_picture(image, 32, caption="a fish")
     image.save(tmp_path / "x.png")
-    (tmp_path / "x.txt").write_bytes(b"\xff\xfe\xfa{concept}")
+    (tmp_path / "x.txt").write_bytes(b"\xff\xfe\xfa{concept}\xd8\xd8")
     with pytest.raises(BadPicture, match="UTF-8"):
         load_pictures(tmp_path, 32)
 

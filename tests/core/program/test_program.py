@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
@@ -22,8 +23,9 @@ from dci_core.errors import TrainingDiverged
 from dci_core.ico.train import StepReport, train_steps
 from dci_core.pictures import reference as pictures
 from dci_core.program import demo, training
+from dci_core.program.arguments import make_parser
 from dci_core.program.main import main
-from dci_core.tiny.defaults import TINY_SAMPLE
+from dci_core.tiny.defaults import TINY_DCI, TINY_ICO, TINY_SAMPLE
 from dci_core.tiny.model import TinyModel
 
 from ..program_calls import sample_words, sentence, train_words
@@ -53,6 +55,56 @@ def test_info_tells_what_the_file_holds(concept: Path, capsys: pytest.CaptureFix
     assert (about["family"], about["noun"], about["layers"], about["settings"]["steps"]) == ("tiny", "fish", 10, 2)
     assert main(["info", str(concept)]) == 0
     assert "myfish" in capsys.readouterr().out
+
+
+def test_a_folder_of_concepts_is_listed_with_the_facts_of_the_picker(
+    concept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "my.safetensors").write_bytes(concept.read_bytes())
+    (tmp_path / "junk.safetensors").write_bytes(b"junk")
+    assert main(["concepts", str(tmp_path)]) == 0
+    head, row = capsys.readouterr().out.strip().splitlines()
+    assert head.split()[0] == "file" and row.startswith("sub/my.safetensors") and "myfish fish" in row
+    assert main(["concepts", str(tmp_path), "--json"]) == 0
+    (only,) = json.loads(capsys.readouterr().out)["concepts"]
+    assert only["name"] == "sub/my.safetensors" and only["steps"] == 2 and only["picture"] and only["date"]
+    assert main(["concepts", str(tmp_path / "gone")]) == 2
+    assert "a folder was expected" in sentence(capsys)
+    (tmp_path / "empty").mkdir()
+    assert main(["concepts", str(tmp_path / "empty")]) == 0
+    assert "no concept file" in capsys.readouterr().out
+
+
+def options_of(parser: argparse.ArgumentParser, command: str = "") -> Iterator[tuple[str, argparse.Action]]:
+    """(command, option) of every option with a value that may be left out, in all commands."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, part in action.choices.items():
+                yield from options_of(part, name)
+        elif action.option_strings and not action.required and action.nargs != 0:
+            yield command, action
+
+
+def test_help_tells_every_default() -> None:
+    found = list(options_of(make_parser()))
+    assert len(found) > 60
+    silent = [(command, *action.option_strings) for command, action in found if "default" not in (action.help or "")]
+    assert silent == []
+    empty = [(command, *action.option_strings) for command, action in found if (action.help or "").startswith("(")]
+    assert empty == []
+
+
+def test_help_shows_the_defaults_that_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, values in (
+        ("train", (f"(default: {TINY_ICO.steps})", f"(default: {TINY_ICO.learning_rate:g})", "those that ship")),
+        ("sample", (f"(default: {TINY_SAMPLE.cfg:g})", f"(default: {TINY_DCI.guidance})", "(default: all)")),
+    ):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        shown = " ".join(capsys.readouterr().out.split())
+        assert all(value in shown for value in values), shown
+        assert str(Path.home()) not in shown and str(Path(__file__).parents[3]) not in shown
 
 
 def test_json_is_one_object_on_stdout(
