@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..attention.layers import LayerId
-from ..errors import BadConcept
 from ..families.weight_names import JOINT_STAGES, PARTS, block_path, diffusers_path
 from ..files import write_tensors
+from .deltas import Delta, LayerDelta
 from .learned import CONCEPT_HASH, DEFAULT_RANK, Concept, concept_hash, pack_deltas
 from .modelspec import model_spec
 
@@ -26,20 +26,13 @@ def export_lora(
 
     Keys as in kohya's files (`lora_unet_<module>.lora_up.weight`), alpha equal to the rank: strength 1 is the concept.
     phrase  what to write in a prompt beside it, for those who look into the file
-    Raises BadConcept for a flow's concept.
+    In an MM-DiT both changes are one, of the text's fused weight, so its rank is twice as high.
     """
-    if any(layer.stage in JOINT_STAGES for layer in concept.deltas):
-        raise BadConcept(
-            f'the concept "{concept.trigger}" changes the text rows of joint attentions',
-            "a U-Net's concept was expected: a plain LoRA would change the picture's rows too",
-            "use the concept's own file",
-        )
     kept, about = pack_deltas(concept.deltas, rank, precision)
     tensors: dict[str, Tensor] = {}
     for layer, delta in kept.items():
-        for part, change in zip(PARTS, delta, strict=True):
+        for name, change in lora_changes(concept.family, layer, delta).items():
             assert change.down is not None  # a rank was asked, so factors are what there is
-            name = lora_name(concept.family, layer, part)
             tensors[f"{name}.lora_up.weight"] = change.up
             tensors[f"{name}.lora_down.weight"] = change.down
             tensors[f"{name}.alpha"] = torch.tensor(float(change.down.shape[0]))
@@ -55,6 +48,18 @@ def export_embedding(concept: Concept, path: Path, *, phrase: str | None = None)
     """
     about = {CONCEPT_HASH: concept_hash(concept)} | model_spec(concept, "textual-inversion", phrase)
     write_tensors(path, {name: rows.float() for name, rows in concept.tokens.items()}, about)
+
+
+def lora_changes(family: str, layer: LayerId, delta: LayerDelta) -> dict[str, Delta]:
+    """A layer's factored changes by the name of the weight in LoRA files."""
+    if layer.stage not in JOINT_STAGES:
+        return {lora_name(family, layer, part): change for part, change in zip(PARTS, delta, strict=True)}
+    assert delta.k.down is not None and delta.v.down is not None
+    k, v = delta.k.up, delta.v.up
+    none_of_k, none_of_v = k.new_zeros(len(k), v.shape[1]), v.new_zeros(len(v), k.shape[1])
+    query = k.new_zeros(len(k), k.shape[1] + v.shape[1])
+    up = torch.cat((query, torch.cat((k, none_of_k), dim=1), torch.cat((none_of_v, v), dim=1)))  # (three heads d) rank
+    return {f"lora_unet_{block_path(layer)}.qkv".replace(".", "_"): Delta(up, torch.cat((delta.k.down, delta.v.down)))}
 
 
 def lora_name(family: str, layer: LayerId, part: str) -> str:

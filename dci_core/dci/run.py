@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..devices import sent_like
 from ..errors import BadSettings
-from ..families.unet import find_family
+from ..families.unet import Family, find_family
 from ..model import Model
 from ..noise.flow_schedule import FlowSchedule
 from ..noise.samplers import Denoiser, DrawNoise, OnStep, Step, find_sampler
@@ -134,12 +134,17 @@ def make_run(
     hidden = prompts.concept.hidden
     like = torch.empty(0, device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32))
     family = find_family(model.family)
-    if family.is_flow and settings.eta != 0:
-        raise BadSettings(f"eta is {settings.eta}", "0 is expected: fresh noise is a diffusion's", "leave it out")
+    check_eta(settings, family)
     shape = family.latent_shape if start is None else start.shape[1:]
     falling = sigmas if sigmas is not None else family.schedule.spaced(settings.spacing, settings.num_steps)
     latent = (shape[0], shape[1], shape[2])
     return Run(tuple(seeds), falling, settings, latent, like, family.schedule, start, on_step)
+
+
+def check_eta(settings: SampleSettings, family: Family) -> None:
+    """Raises BadSettings where a flow is asked for fresh noise."""
+    if family.is_flow and settings.eta != 0:
+        raise BadSettings(f"eta is {settings.eta}", "0 is expected: fresh noise is a diffusion's", "leave it out")
 
 
 def sample_latents(

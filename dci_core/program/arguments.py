@@ -14,6 +14,7 @@ from ..ico.settings import CHOICES
 from ..noise.samplers import SAMPLERS
 from ..noise.schedule import SPACINGS
 from ..studies.dci.study import USUAL
+from ..tiny.defaults import DEFAULTS, UNET
 from ..tiny.model import WEIGHTS
 from . import adapter_evidence, adapter_train, adapters, concepts, demo, evidence, sample, score, train, world
 from .help_texts import tell_defaults
@@ -59,9 +60,15 @@ def make_parser() -> Parser:
     return parser
 
 
+def add_kind(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses a small world."""
+    parser.add_argument("--world", choices=tuple(DEFAULTS), default=UNET, help="a small U-Net, or a small MM-DiT")
+
+
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Options of `train`."""
     parser.set_defaults(run=train.train)
+    add_kind(parser)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures of one thing")
     parser.add_argument("--noun", required=True, help="what kind of thing it is, in one word of the small world")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the concept, .safetensors")
@@ -89,6 +96,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 def add_sample(parser: argparse.ArgumentParser) -> None:
     """Options of `sample`."""
     parser.set_defaults(run=sample.sample)
+    add_kind(parser)
     parser.add_argument("--concept", type=Path, required=True, metavar="FILE")
     parser.add_argument(
         "--prompt", action="append", required=True, help="with {concept} in it; several make several rows"
@@ -104,7 +112,7 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strength", type=float, help="1 balanced, more gives the context more room")
     parser.add_argument("--guidance", choices=GUIDANCE)
     parser.add_argument("--gain", choices=GAINS)
-    parser.add_argument("--layers", dest="layer_text", help="as in `all`, `coarse`, `in1-3:0.5 mid`")
+    parser.add_argument("--layers", dest="layer_text", help="as in `all`, `in1-3:0.5 mid`, `double0-1`")
     parser.add_argument("--cfg", type=float)
     parser.add_argument("--steps", dest="num_steps", type=int)
     parser.add_argument("--sampler", choices=tuple(SAMPLERS))

@@ -153,6 +153,6 @@ def read_base(options: Namespace) -> Mapping[str, Tensor]:
                 "its checkpoint (safetensors) was expected",
                 "add --base FILE",
             )
-        return TinyWorld(options.weights).model.unet.state_dict()
+        return TinyWorld(options.weights).model.kv_weights()
     tensors = read_tensors(options.base, "checkpoint", max_bytes=None)[0]
     return {name.removeprefix(CHECKPOINT_PREFIX): x for name, x in tensors.items()}

@@ -29,13 +29,12 @@ from ..pictures.reference import Picture, load_pictures
 from ..studies.gates.trial import Ask, asks_for, judged, scale_for
 from ..tiny.defaults import TINY_DCI, TINY_ICO, TINY_SAMPLE
 from ..tiny.judge import Scale, Verdict
-from ..tiny.model import TinyModel
 from ..tiny.world.concepts import CONCEPTS
 from .console import Bar, Console
 from .demo_sheet import Note, Row, Summary, draw_sheet
 from .places import check_out, save_image
 from .sampling import Drawn, draw, pair_prompts, plain_prompts, with_concept
-from .tiny_world import TinyWorld
+from .tiny_world import SmallModel, TinyWorld
 from .training import Course, Stopped, encode, learn, start
 from .world import write_references
 
@@ -136,7 +135,7 @@ def draw_all(
     return shots
 
 
-def draw_one(tiny_world: TinyWorld, model: TinyModel, concept: Concept, ask: Ask, way: str, bar: Bar) -> Drawn:
+def draw_one(tiny_world: TinyWorld, model: SmallModel, concept: Concept, ask: Ask, way: str, bar: Bar) -> Drawn:
     """One prompt at every seed."""
     if way == "plain":
         prompts, dci = plain_prompts(model, concept, ask.template), None

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from ..attention.layers import LayerMask
 from ..dci.branches import DciSettings
-from ..dci.run import SampleSettings
+from ..dci.run import SampleSettings, check_eta
 from ..errors import BadSettings
-from ..families.unet import find_family
+from ..families.unet import Family
 from ..noise.samplers import find_sampler, refuse_eta
-from ..noise.schedule import sd_schedule, spaced_sigmas, window_threshold
 from ..pictures.paper import grid
-from ..tiny.defaults import TINY_DCI, TINY_SAMPLE
+from ..tiny.defaults import DEFAULTS
 from .choices import chosen
 from .console import Console
 from .places import PICTURES, check_out, save_image
@@ -30,8 +29,9 @@ MOST_SEED = 2**63 - 1
 def sample(options: Namespace, console: Console) -> int:
     """Draws and saves the grid: a row a prompt, a column a seed."""
     out = check_out(options.out, PICTURES)
-    settings, dci, seeds = read_settings(options), read_dci(options), read_seeds(options)
-    tiny_world = TinyWorld(options.weights)
+    tiny_world = TinyWorld(options.weights, options.world)
+    family, seeds = tiny_world.family, read_seeds(options)
+    settings, dci = read_settings(options, family), read_dci(options, family)
     concept = tiny_world.load_concept(options.concept)
     model = with_concept(tiny_world, concept, options.concept_strength)
     if dci is None:
@@ -40,7 +40,7 @@ def sample(options: Namespace, console: Console) -> int:
         auxiliary = known_noun(options.auxiliary, "auxiliary noun")
         prompts = [pair_prompts(model, concept, template, auxiliary) for template in options.prompt]
     warn_of_words(options.prompt, console)
-    steps = len(spaced_sigmas(settings.spacing, settings.num_steps)) - 1
+    steps = len(family.schedule.spaced(settings.spacing, settings.num_steps)) - 1
     rows: list[Tensor] = []
     with console.bar(steps * len(seeds) * len(prompts), "sampling") as bar:
         for one in prompts:
@@ -50,10 +50,11 @@ def sample(options: Namespace, console: Console) -> int:
     return 0
 
 
-def read_settings(options: Namespace) -> SampleSettings:
+def read_settings(options: Namespace, family: Family) -> SampleSettings:
     """How to step; raises BadSettings."""
-    settings = chosen(TINY_SAMPLE, options)
-    spaced_sigmas(settings.spacing, settings.num_steps)
+    settings = chosen(DEFAULTS[options.world].sample, options)
+    family.schedule.spaced(settings.spacing, settings.num_steps)
+    check_eta(settings, family)
     find_sampler(settings.sampler)
     for name, value in (("CFG", settings.cfg), ("concept strength", options.concept_strength)):
         if not math.isfinite(value):
@@ -63,7 +64,7 @@ def read_settings(options: Namespace) -> SampleSettings:
     return settings
 
 
-def read_dci(options: Namespace) -> DciSettings | None:
+def read_dci(options: Namespace, family: Family) -> DciSettings | None:
     """How DCI acts, or None for plain sampling; raises BadSettings, BadLayers."""
     if options.plain:
         return None
@@ -72,9 +73,9 @@ def read_dci(options: Namespace) -> DciSettings | None:
             "no auxiliary noun came", "DCI needs one", "add --auxiliary cat, or --plain to sample without"
         )
     layers = {"layers": LayerMask(options.layer_text)} if options.layer_text is not None else {}
-    settings = chosen(TINY_DCI, options, **layers)
-    settings.dbim(find_family("tiny"))
-    window_threshold(settings.window, sd_schedule().sigma)
+    settings = chosen(DEFAULTS[options.world].dci, options, **layers)
+    settings.dbim(family)
+    family.schedule.threshold(settings.window)
     return settings
 
 

@@ -18,9 +18,8 @@ from ..errors import SpanNotFound
 from ..noise.samplers import Step
 from ..text.prompts import Prompts
 from ..text.tokens import PLACEHOLDER, PromptPair
-from ..tiny.model import TinyModel
 from .console import Bar
-from .tiny_world import ENCODER, TinyWorld
+from .tiny_world import ENCODER, SmallModel, TinyWorld
 
 ROWS = 8  # pictures in one run; noise depends on the seed alone, so the pictures do not
 
@@ -41,12 +40,12 @@ class Drawn:
     warnings: tuple[str, ...] = ()
 
 
-def with_concept(tiny_world: TinyWorld, concept: Concept, strength: float = 1.0) -> TinyModel:
+def with_concept(tiny_world: TinyWorld, concept: Concept, strength: float = 1.0) -> SmallModel:
     """The small world's model, able to draw the concept; raises BadConcept."""
     return apply_concept(tiny_world.model, concept, strength, base_hash=tiny_world.base_hash)
 
 
-def pair_prompts(model: TinyModel, concept: Concept, template: str, auxiliary: str) -> Prompts:
+def pair_prompts(model: SmallModel, concept: Concept, template: str, auxiliary: str) -> Prompts:
     """The template for the dual branch; raises SpanNotFound, BadSettings, PromptTooLong."""
     pair = PromptPair.from_template(
         template, trigger=concept.trigger, noun=concept.noun, auxiliary=auxiliary, encoder=model.encoders[ENCODER]
@@ -54,7 +53,7 @@ def pair_prompts(model: TinyModel, concept: Concept, template: str, auxiliary: s
     return Prompts.from_pair(model, pair)
 
 
-def plain_prompts(model: TinyModel, concept: Concept, template: str) -> Prompts:
+def plain_prompts(model: SmallModel, concept: Concept, template: str) -> Prompts:
     """The template for plain sampling; raises SpanNotFound, PromptTooLong."""
     if PLACEHOLDER not in template:
         raise SpanNotFound(
@@ -71,7 +70,7 @@ def advance(bar: Bar, num: int, step: Step) -> None:
 @torch.no_grad()
 def draw(
     tiny_world: TinyWorld,
-    model: TinyModel,
+    model: SmallModel,
     prompts: Prompts,
     *,
     seeds: Sequence[int],

@@ -1,21 +1,29 @@
-"""The small world as the program uses it: its weights, loaded when first needed, and the words it knows."""
+"""The small worlds as the program uses them: their weights, loaded when first needed, and the words they know."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
+from ..concept.apply import Patchable
 from ..concept.base_hash import hash_base
 from ..concept.file import load_concept
 from ..concept.learned import Concept, check_trigger
 from ..errors import BadModel, BadSettings
+from ..families.unet import Family, find_family
+from ..flux.transformer import MMDiT
 from ..text.tokens import PLACEHOLDER
 from ..tiny.codec import Codec
+from ..tiny.defaults import FLOW, UNET
+from ..tiny.flow.concept_model import TinyFlowModel
+from ..tiny.flow.model import TINY_FLOW, FlowModel
 from ..tiny.judge import Judge
 from ..tiny.model import WEIGHTS, TinyModel, World, load_part
 from ..tiny.text import TextEncoder, TextParams
@@ -24,22 +32,49 @@ from ..tiny.unet import UNet
 from ..tiny.world.words import NOUNS, RARE_WORDS, every_word
 
 ENCODER = "clip_l"
+FAMILY = {UNET: "tiny", FLOW: "tiny_flow"}
+
+
+class SmallModel(Patchable, Protocol):
+    """The model of either small world."""
+
+    def kv_weights(self) -> Mapping[str, Tensor]:
+        """The weights that a concept changes, by key."""
 
 
 @dataclass(frozen=True)
 class TinyWorld:
-    """The small world's parts; each is read from the folder when it is first asked for. Raises BadModel."""
+    """A small world's parts; each is read from the folder when it is first asked for. Raises BadModel.
+
+    kind  "unet", or "flow" for the small MM-DiT
+    """
 
     folder: Path = WEIGHTS
+    kind: str = UNET
+
+    @property
+    def family(self) -> Family:
+        """The model's row in the family table."""
+        return find_family(FAMILY[self.kind])
+
+    @property
+    def model(self) -> SmallModel:
+        """Text encoder and network, no concept applied."""
+        return self.flow if self.kind == FLOW else self.unet
 
     @cached_property
-    def model(self) -> TinyModel:
-        """Text encoder and U-Net, no concept applied."""
-        text = TextEncoder(TextParams(load_tokenizer().get_vocab_size()))
+    def unet(self) -> TinyModel:
+        """Text encoder and U-Net."""
         unet = UNet()
-        self._fill("text", text)
         self._fill("unet", unet)
-        return TinyModel(text, unet)
+        return TinyModel(self._text, unet)
+
+    @cached_property
+    def flow(self) -> TinyFlowModel:
+        """Text encoder and MM-DiT."""
+        mmdit = MMDiT(TINY_FLOW)
+        self._fill("mmdit", mmdit)
+        return TinyFlowModel(FlowModel(self._text, mmdit))
 
     @cached_property
     def codec(self) -> Codec:
@@ -57,13 +92,13 @@ class TinyWorld:
 
     @property
     def world(self) -> World:
-        """Model and codec."""
-        return World(self.model, self.codec)
+        """U-Net model and codec."""
+        return World(self.unet, self.codec)
 
     @cached_property
     def base_hash(self) -> str:
         """Fingerprint of the model's own weights."""
-        return hash_base(self.model.unet.state_dict(), self.model.layers)
+        return hash_base(self.model.kv_weights(), self.family.learned_layers)
 
     def load_concept(self, path: Path) -> Concept:
         """A concept for this model; raises BadConcept."""
@@ -72,6 +107,12 @@ class TinyWorld:
         return load_concept(
             path, family=model.family, widths=model.kv_shapes(), token_widths=widths, base_hash=self.base_hash
         )
+
+    @cached_property
+    def _text(self) -> TextEncoder:
+        text = TextEncoder(TextParams(load_tokenizer().get_vocab_size()))
+        self._fill("text", text)
+        return text
 
     def _fill(self, name: str, part: torch.nn.Module) -> None:
         try:

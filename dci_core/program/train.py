@@ -9,14 +9,13 @@ from typing import Any
 
 from ..concept.learned import Concept
 from ..errors import BadSettings
-from ..families.unet import find_family
 from ..ico.settings import check_settings
 from ..pictures.reference import load_pictures
-from ..tiny.defaults import TINY_ICO
+from ..tiny.defaults import DEFAULTS, FLOW
 from .choices import chosen
 from .console import Console
 from .places import check_out
-from .tiny_world import TinyWorld, free_trigger, known_noun
+from .tiny_world import FAMILY, TinyWorld, free_trigger, known_noun
 from .training import Course, Stopped, check_unfinished, encode, learn, start
 
 INTERRUPTED = 130  # what shells give for Ctrl-C
@@ -26,10 +25,10 @@ def train(options: Namespace, console: Console) -> int:
     """Trains and saves; everything that can be wrong is found out before the first step."""
     course = read_course(options)
     check_unfinished(course.kept, resumes=options.resume, restarts=options.restart)
-    size = find_family("tiny").picture_size
+    tiny_world = TinyWorld(options.weights, options.world)
+    size = tiny_world.family.picture_size
     pictures = load_pictures(options.images, size)
     class_pictures = load_pictures(options.class_pictures, size) if options.class_pictures else []
-    tiny_world = TinyWorld(options.weights)
     data = encode(tiny_world, pictures, class_pictures)
     state = start(tiny_world, data, course, resumes=options.resume)
     try:
@@ -45,7 +44,7 @@ def read_course(options: Namespace) -> Course:
     noun = known_noun(options.noun)
     trigger = free_trigger(options.trigger or f"my{noun}")
     prior = {"prior": "pictures"} if options.class_pictures and options.prior is None else {}
-    settings = chosen(TINY_ICO, options, **prior)
+    settings = chosen(DEFAULTS[options.world].ico, options, **prior)
     check_settings(settings)
     if options.save_every < 1:
         raise BadSettings(f"save every is {options.save_every}", "1 or more was expected", "change --save-every")
@@ -92,9 +91,10 @@ def describe(course: Course, concept: Concept, num_pictures: int) -> str:
     """The result for people."""
     loss = concept.about.loss
     size = Path(course.out).stat().st_size / 1e6
+    world = f" --world {FLOW}" if concept.family == FAMILY[FLOW] else ""
     return (
         f"{course.out}: {concept.phrase!r} from {num_pictures} pictures in {course.settings.steps} steps, "
         f"loss {loss['first']:.3f} -> {loss['mean_of_last']:.3f}, {size:.1f} MB\n"
-        f"draw it: python -m dci_core sample --concept {shlex.quote(str(course.out))} "
+        f"draw it: python -m dci_core sample{world} --concept {shlex.quote(str(course.out))} "
         f'--prompt "a {{concept}} in snow" --auxiliary cat --out grid.png'
     )

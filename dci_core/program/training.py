@@ -11,7 +11,6 @@ from ..concept.file import save_concept
 from ..concept.learned import Concept
 from ..dynaip.training.state import AdapterTraining
 from ..errors import BadConcept, BadSettings, NotSaved, PackError, TrainingDiverged
-from ..families.unet import find_family
 from ..ico.checkpoint import load_state, save_state
 from ..ico.data import TrainingData, encode_pictures
 from ..ico.estimate import check_room, needs_of
@@ -121,7 +120,7 @@ def finish(tiny_world: TinyWorld, state: TrainState, course: Course) -> Concept:
 
 def cover(tiny_world: TinyWorld, state: TrainState) -> bytes:
     """A small JPEG file of one picture of the concept."""
-    latent = draw_sample(tiny_world.model, state, shape=find_family("tiny").latent_shape)
+    latent = draw_sample(tiny_world.model, state, shape=tiny_world.family.latent_shape)
     return small_jpeg(image_of(tiny_world.codec.decode(latent)[0].permute(1, 2, 0)))
 
 

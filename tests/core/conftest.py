@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dci_core.program.main import main
+from dci_core.tiny.flow.model import FlowModel
 from dci_core.tiny.judge import Judge
 from dci_core.tiny.model import WEIGHTS, TinyModel
 
@@ -20,11 +21,12 @@ from .program_calls import train_words
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of weights as the shipped one, U-Net and judge random."""
+    """A folder of weights as the shipped one, U-Net, MM-DiT and judge random."""
     folder, model = tmp_path_factory.mktemp("weights"), TinyModel.random(3)
     for name in ("codec", "text"):
         shutil.copy(WEIGHTS / f"{name}.safetensors", folder)
     save_file(model.unet.state_dict(), folder / "unet.safetensors")
+    save_file(FlowModel.random(3).mmdit.state_dict(), folder / "mmdit.safetensors")
     save_file(Judge().state_dict(), folder / "judge.safetensors")
     return folder
 
