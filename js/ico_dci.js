@@ -12,6 +12,7 @@ import { addMaps } from "./parts/maps.js";
 import { addPair } from "./parts/pair.js";
 import { addSaid } from "./parts/said.js";
 import { addTraining } from "./parts/training.js";
+import { loadWords } from "./parts/words.js";
 
 const SOCKETS = {
   ICO_CONCEPT: "#e0a33e",
@@ -49,6 +50,7 @@ app.registerExtension({
 
   async setup() {
     addStyle();
+    await loadWords(); // before the first node is made
     completeTriggers();
     paintSockets();
     api.addEventListener("ico_dci.said", ({ detail }) => {

@@ -1,6 +1,7 @@
 // Advanced inputs fold in the classic renderer too; Nodes 2.0 folds them itself and must see them all.
 import { app } from "../../../scripts/app.js";
 import { redraw } from "./dom.js";
+import { t } from "./words.js";
 
 const isAdvanced = (node, widget) => {
   const inputs = node.constructor?.nodeData?.input ?? {};
@@ -16,7 +17,7 @@ export function foldAdvanced(node) {
     for (const widget of folded) widget.hidden = !isVue && !node.showAdvanced;
     redraw(node);
   };
-  const label = () => (node.showAdvanced ? "▾ fewer inputs" : `▸ ${folded.length} more inputs`);
+  const label = () => (node.showAdvanced ? `▾ ${t("fewer inputs")}` : `▸ ${t("%1 more inputs", folded.length)}`);
   const button = node.addWidget(
     "button",
     "ico_dci_more",

@@ -1,6 +1,7 @@
 // Elements, the graph's nodes, and small words that every panel needs.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
+import { t } from "./words.js";
 
 const PREFIXES = ["ICO", "DCI", "DBIM", "DynaIP"];
 const STYLE = `
@@ -123,9 +124,9 @@ export async function ask(path) {
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || !isFinite(seconds)) return "";
   const whole = Math.round(seconds);
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  if (whole < 60) return t("%1 s", whole);
+  if (whole < 3600) return t("%1 min %2 s", Math.floor(whole / 60), whole % 60);
+  return t("%1 h %2 min", Math.floor(whole / 3600), Math.floor((whole % 3600) / 60));
 }
 
 /** A canvas that is drawn anew at its own size, in CSS px, whenever that changes. */

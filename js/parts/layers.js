@@ -1,6 +1,7 @@
 // The model's layers as bars, coarse to fine, a bar's height its share; click and drag write the text widget.
 import { ask, canvasOf, el, nodesOf, onChange, upstream, widgetOf, write } from "./dom.js";
 import { layerText } from "./layer_text.js";
+import { t } from "./words.js";
 
 const HEIGHT = 92;
 const FOOT = 14;
@@ -24,14 +25,14 @@ export function addLayerStrip(node, panel) {
     caption.textContent =
       state.error ||
       (layer
-        ? `${layer.name}: share ${state.shares[state.order[state.over]].toFixed(2)} (${side(layer)} in SD)`
-        : `${on} of ${state.shares.length} on; coarse left, fine right. Drag: a layer; click a size: its group`);
+        ? t("%1: share %2 (%3 in SD)", layer.name, state.shares[state.order[state.over]].toFixed(2), side(layer))
+        : t("%1 of %2 on; coarse left, fine right. Drag: a layer; click a size: its group", on, state.shares.length));
   };
 
   async function refresh() {
     families ??= ask("families");
     const rows = await families;
-    if (!rows) return void (caption.textContent = "the server does not answer");
+    if (!rows) return void (caption.textContent = t("the server does not answer"));
     const wanted = node.properties?.[CHOSEN] ?? guess(node) ?? state.family?.name ?? rows[0].name;
     const family = rows.find((row) => row.name === wanted) ?? rows[0];
     const preset = widgetOf(node, "preset")?.value;
@@ -45,8 +46,8 @@ export function addLayerStrip(node, panel) {
       ...rows.map((row) =>
         el("button", {
           className: row === family ? "on" : "",
-          textContent: row.title,
-          title: "Which model's layers are shown; the text fits any model that has the layers it names.",
+          textContent: row.name === "tiny" ? t("tiny world") : row.title,
+          title: t("Which model's layers are shown; the text fits any model that has the layers it names."),
           onclick: () => {
             node.properties ??= {};
             node.properties[CHOSEN] = row.name;

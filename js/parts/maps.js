@@ -1,6 +1,7 @@
 // Where the concept and where the auxiliary branch made the picture: maps over it, a slider over the steps, a legend.
 import { api } from "../../../scripts/api.js";
 import { canvasOf, el } from "./dom.js";
+import { t } from "./words.js";
 
 const HEIGHT = 220;
 const LOW = [86, 182, 194]; // auxiliary
@@ -10,19 +11,19 @@ export function addMaps(node, panel) {
   const state = { maps: null, sheet: null, picture: null };
   const { canvas, paint } = canvasOf(HEIGHT, (pen, width, height) => draw(pen, width, height, state, controls));
   const range = (title, max, value) => el("input", { type: "range", min: 0, max, value, step: 1, title });
-  const step = range("step of the run", 0, 0);
-  const mix = range("how much of the maps covers the picture", 100, 60);
-  const layer = el("select", { title: "which layer's map" });
-  const which = el("select", { title: "which picture of the batch" });
+  const step = range(t("step of the run"), 0, 0);
+  const mix = range(t("how much of the maps covers the picture"), 100, 60);
+  const layer = el("select", { title: t("which layer's map") });
+  const which = el("select", { title: t("which picture of the batch") });
   const controls = { step, mix, layer };
   const told = el("span");
-  const legend = el("div", { className: "row" }, el("span", {}, "auxiliary 0"), ramp(), el("span", {}, "1 concept"));
+  const legend = el("div", { className: "row" }, el("span", {}, t("auxiliary 0")), ramp(), el("span", {}, t("1 concept")));
   const box = el(
     "div",
     { className: "ico-dci-inner" },
     canvas,
-    el("div", { className: "row" }, el("span", {}, "step"), step, told),
-    el("div", { className: "row" }, layer, which, el("span", {}, "maps"), mix),
+    el("div", { className: "row" }, el("span", {}, t("step")), step, told),
+    el("div", { className: "row" }, layer, which, el("span", {}, t("maps")), mix),
     legend,
   );
   box.style.display = "none";
@@ -30,7 +31,7 @@ export function addMaps(node, panel) {
 
   const show = () => {
     const sigma = state.maps.sigmas[step.value];
-    told.textContent = `${Number(step.value) + 1} of ${state.maps.sigmas.length}, noise ${sigma.toPrecision(3)}`;
+    told.textContent = t("%1 of %2, noise %3", Number(step.value) + 1, state.maps.sigmas.length, sigma.toPrecision(3));
     paint();
   };
   const load = async () => {
@@ -51,9 +52,9 @@ export function addMaps(node, panel) {
         const [kept, row] = [Math.min(step.value, sigmas.length - 1), layer.value];
         step.max = sigmas.length - 1;
         step.value = kept;
-        layer.replaceChildren(...rows.map((name, i) => el("option", { value: i }, name)));
+        layer.replaceChildren(...rows.map((name, i) => el("option", { value: i }, i ? name : t("all layers"))));
         if (row && row < rows.length) layer.value = row;
-        which.replaceChildren(...sheets.map((_, i) => el("option", { value: i }, `picture ${i + 1}`)));
+        which.replaceChildren(...sheets.map((_, i) => el("option", { value: i }, t("picture %1", i + 1))));
         which.style.display = sheets.length > 1 ? "" : "none";
         load();
       }
@@ -82,7 +83,7 @@ const mixed = (share) => `rgb(${LOW.map((low, i) => Math.round(low + share * (HI
 function draw(pen, width, height, state, { step, mix, layer }) {
   pen.fillStyle = "#0006";
   pen.fillRect(0, 0, width, height);
-  if (!state.sheet) return void pen.fillText("the maps are gone: run again", 8, 16);
+  if (!state.sheet) return void pen.fillText(t("the maps are gone: run again"), 8, 16);
   const [w, h] = state.maps.cell;
   const shape = state.picture ? [state.picture.width, state.picture.height] : [w, h];
   const scale = Math.min(width / shape[0], height / shape[1]);

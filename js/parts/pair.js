@@ -1,6 +1,7 @@
 // Both prompts with the found words marked, and a button that puts the trigger into the prompt.
 import { el, onChange, upstream, widgetOf, write } from "./dom.js";
 import { concepts } from "./picker.js";
+import { t } from "./words.js";
 
 export function addPair(node, panel) {
   const box = el("div");
@@ -17,10 +18,10 @@ export function addPair(node, panel) {
         : [
             el("button", {
               textContent: `+ ${phrase}`,
-              title: "Put the concept's trigger and noun into the prompt",
+              title: t("Put the concept's trigger and noun into the prompt"),
               onclick: () => write(node, "prompt", `${prompt.trimEnd()}${prompt.trim() ? " " : ""}${phrase}`),
             }),
-            el("span", { className: "quiet" }, "is not in the prompt"),
+            el("span", { className: "quiet" }, t("is not in the prompt")),
           ]),
     );
     put.style.display = isIn ? "none" : "";

@@ -1,6 +1,7 @@
 // Concepts to choose from: picture, trigger, noun, steps, size, date, and a search; and the trigger to copy.
 import { api } from "../../../scripts/api.js";
 import { ask, el, onChange, widgetOf, write } from "./dom.js";
+import { t } from "./words.js";
 
 let known = null; // the last list; the prompt's completion reads it too
 let asked = null;
@@ -22,11 +23,11 @@ const size = (concept) => `${(concept.bytes / 1e6).toFixed(1)} MB`;
 export function addPicker(node, panel) {
   const facts = el("div", { className: "row" });
   const choose = el("button", {
-    textContent: "choose…",
-    title: "All concepts with pictures and facts",
+    textContent: t("choose…"),
+    title: t("All concepts with pictures and facts"),
     onclick: () => openPicker(widgetOf(node, "concept_name")?.value, (name) => write(node, "concept_name", name)),
   });
-  const copy = el("button", { textContent: "copy trigger", title: "What to write in prompts" });
+  const copy = el("button", { textContent: t("copy trigger"), title: t("What to write in prompts") });
   panel.inner.append(facts, el("div", { className: "row" }, choose, copy));
 
   async function refresh() {
@@ -39,11 +40,11 @@ export function addPicker(node, panel) {
             concept.picture ? el("img", { className: "small", src: pictureOf(concept), alt: "" }) : null,
             el("div", {}, el("b", {}, phraseOf(concept)), el("div", { className: "quiet" }, line(concept))),
           ].filter(Boolean)
-        : [el("span", { className: "quiet" }, name ? "not a concept of this pack, or not found" : "no concept chosen")]),
+        : [el("span", { className: "quiet" }, name ? t("not a concept of this pack, or not found") : t("no concept chosen"))]),
     );
     copy.onclick = async () => {
-      copy.textContent = (await toClipboard(phraseOf(concept))) ? "copied" : phraseOf(concept);
-      setTimeout(() => (copy.textContent = "copy trigger"), 1500);
+      copy.textContent = (await toClipboard(phraseOf(concept))) ? t("copied") : phraseOf(concept);
+      setTimeout(() => (copy.textContent = t("copy trigger")), 1500);
     };
     panel.fit();
   }
@@ -52,7 +53,7 @@ export function addPicker(node, panel) {
   return { configured: refresh, said: refresh };
 }
 
-const line = (concept) => [concept.family, concept.steps && `${concept.steps} steps`, size(concept), date(concept)].filter(Boolean).join(" · ");
+const line = (concept) => [concept.family, concept.steps && t("%1 steps", concept.steps), size(concept), date(concept)].filter(Boolean).join(" · ");
 
 async function toClipboard(text) {
   try {
@@ -70,14 +71,14 @@ async function toClipboard(text) {
 }
 
 async function openPicker(current, take) {
-  const search = el("input", { placeholder: "search trigger, noun, name, family", type: "search" });
+  const search = el("input", { placeholder: t("search trigger, noun, name, family"), type: "search" });
   const cards = el("div", { className: "cards" });
   const count = el("span", { className: "quiet" });
   const close = () => {
     box.remove();
     document.removeEventListener("keydown", onKey, true);
   };
-  const shut = el("button", { textContent: "close", onclick: close });
+  const shut = el("button", { textContent: t("close"), onclick: close });
   search.style.flex = "1";
   const head = el("div", {}, search, count, shut);
   head.style.cssText = "display:flex;gap:8px;align-items:center";
@@ -98,7 +99,7 @@ async function openPicker(current, take) {
       const text = `${concept.name} ${phraseOf(concept)} ${concept.family}`.toLowerCase();
       return words.every((word) => text.includes(word));
     });
-    count.textContent = `${found.length} of ${all.length}`;
+    count.textContent = t("%1 of %2", found.length, all.length);
     cards.replaceChildren(
       ...found.map((concept) => {
         const card = el(
@@ -106,7 +107,7 @@ async function openPicker(current, take) {
           { className: `card ${concept.name === current ? "on" : ""}`, onclick: () => (take(concept.name), close()) },
           concept.picture
             ? el("img", { src: pictureOf(concept), alt: "", loading: "lazy" })
-            : el("span", { className: "none quiet" }, "no picture"),
+            : el("span", { className: "none quiet" }, t("no picture")),
           el(
             "div",
             {},
@@ -118,7 +119,7 @@ async function openPicker(current, take) {
         return card;
       }),
     );
-    if (!all.length) cards.append(el("div", { className: "quiet" }, "No concept in models/ico_concepts yet: train one."));
+    if (!all.length) cards.append(el("div", { className: "quiet" }, t("No concept in models/ico_concepts yet: train one.")));
   };
   search.addEventListener("input", show);
   show();

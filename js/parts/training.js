@@ -1,10 +1,12 @@
 // Training as it goes: step, time left, loss curve with axes, the last previews in a row.
 import { canvasOf, duration, el } from "./dom.js";
+import { t } from "./words.js";
 
 const LEFT = 38;
 const BOTTOM = 14;
 const MEAN_OF = 25;
 const MOST_POINTS = 400;
+const STATES = { running: () => t("running"), done: () => t("done"), stopped: () => t("stopped") }; // as the server says
 
 export function addTraining(node, panel) {
   const state = { step: 0, steps: 0, left: null, state: "", points: [], previews: [], title: "" };
@@ -17,15 +19,15 @@ export function addTraining(node, panel) {
 
   const show = () => {
     const isDone = state.state === "done";
-    const left = state.state === "running" && state.left !== null ? `${duration(state.left)} left` : state.state;
+    const left = state.state === "running" && state.left !== null ? t("%1 left", duration(state.left)) : STATES[state.state]?.();
     head.replaceChildren(
       el("b", {}, state.title),
-      el("span", {}, state.steps ? `step ${state.step} of ${state.steps}` : ""),
-      el("span", { className: isDone ? "quiet" : "" }, left),
+      el("span", {}, state.steps ? t("step %1 of %2", state.step, state.steps) : ""),
+      el("span", { className: isDone ? "quiet" : "" }, left ?? ""),
     );
     row.replaceChildren(
       ...state.previews.map(({ step, picture }) =>
-        el("img", { className: "small", src: picture, title: `step ${step}`, alt: `preview at step ${step}` }),
+        el("img", { className: "small", src: picture, title: t("step %1", step), alt: t("preview at step %1", step) }),
       ),
     );
     row.style.display = state.previews.length ? "" : "none";
@@ -61,7 +63,7 @@ function drawLoss(pen, width, height, state) {
   pen.font = "9px sans-serif";
   pen.fillStyle = "#999";
   if (!points.length) {
-    pen.fillText("loss comes here", LEFT, height / 2);
+    pen.fillText(t("loss comes here"), LEFT, height / 2);
     return;
   }
   const top = quantile(points.map(([, loss]) => loss), 0.99) || 1;
@@ -86,9 +88,9 @@ function drawLoss(pen, width, height, state) {
     const step = Math.round(last * share);
     pen.fillText(String(step), Math.min(x(step), width - 14), height - 3);
   }
-  pen.fillText("step", x(last * 0.25), height - 3);
+  pen.fillText(t("step"), x(last * 0.25), height - 3);
   pen.textAlign = "left";
-  pen.fillText("loss", LEFT + 4, 11);
+  pen.fillText(t("loss"), LEFT + 4, 11);
   line(pen, points, x, y, "#8888", 1);
   line(pen, points.map(([step], i) => [step, mean(points.slice(Math.max(0, i - MEAN_OF + 1), i + 1))]), x, y, "#e0a33e", 2);
 }

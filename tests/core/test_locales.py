@@ -1,5 +1,5 @@
-"""The translations: every text of `tests/golden/english.json` in every language, none left over, in words that the page
-can show. `tests/host/inside/check_locales.py` holds that record to the nodes.
+"""The translations: every text of `tests/golden/english.json` and of the page extension in every language, none left
+over, in words that the page can show. `tests/host/inside/check_locales.py` holds that record to the nodes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = ("de", "es", "fr", "ja", "ko", "ru", "zh")
 PAGE_READS = set("{}@|<>")  # what the page's messages give a meaning to; no escape suits every version of it
+CALL = re.compile(r"(?<![\w.])t\(")  # js/parts/words.js: t("text", values)
+TEXT = re.compile(r"(?<![\w.])t\(\s*\"([^\"\\\\]+)\"")
 ROOT_CATEGORY = "nodeCategories.ICO + DCI"  # a name; the page extension knows our nodes by it
 
 Texts = dict[str, str]  # path such as nodeDefs.DCIApply.inputs.window.tooltip -> text
@@ -29,9 +31,16 @@ def flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
             yield f"{path}{name}", value
 
 
+def page_sources() -> str:
+    """The page extension, without the module that defines t."""
+    files = sorted(path for path in (ROOT / "js").rglob("*.js") if path.name != "words.js")
+    return "\n".join(path.read_text(encoding="utf-8") for path in files)
+
+
 def english() -> Texts:
-    """What the nodes say."""
-    return dict(flat(json.loads((ROOT / "tests" / "golden" / "english.json").read_text(encoding="utf-8"))))
+    """What the nodes and the page extension say."""
+    nodes = flat(json.loads((ROOT / "tests" / "golden" / "english.json").read_text(encoding="utf-8")))
+    return {**dict(nodes), **{f"icoDci.{text}": text for text in TEXT.findall(page_sources())}}
 
 
 def translated(language: str) -> Texts:
@@ -44,6 +53,11 @@ def translated(language: str) -> Texts:
 def numbers(text: str) -> set[str]:
     """The numbers in a text."""
     return set(re.findall(r"\d+(?:\.\d+)?", text))
+
+
+def test_the_page_translates_whole_texts_only() -> None:
+    source = page_sources()
+    assert len(CALL.findall(source)) == len(TEXT.findall(source)) > 30
 
 
 def test_there_is_a_folder_for_every_language_and_no_other() -> None:
