@@ -17,7 +17,7 @@ export function foldAdvanced(node) {
     for (const widget of folded) widget.hidden = !isVue && !node.showAdvanced;
     redraw(node);
   };
-  const label = () => (node.showAdvanced ? `▾ ${t("fewer inputs")}` : `▸ ${t("%1 more inputs", folded.length)}`);
+  const label = () => (node.showAdvanced ? `▾ ${t("fewer inputs")}` : `▸ ${t("more inputs (%1)", folded.length)}`);
   const button = node.addWidget(
     "button",
     "ico_dci_more",
