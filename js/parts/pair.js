@@ -3,6 +3,8 @@ import { el, onChange, upstream, widgetOf, write } from "./dom.js";
 import { concepts } from "./picker.js";
 import { t } from "./words.js";
 
+const TITLES = { concept: () => t("concept"), auxiliary: () => t("auxiliary") }; // as the server says
+
 export function addPair(node, panel) {
   const box = el("div");
   const put = el("div", { className: "row" });
@@ -39,7 +41,7 @@ export function addPair(node, panel) {
     said(facts) {
       box.replaceChildren(
         ...(facts.prompts ?? []).map(({ title, text, marks }) =>
-          el("div", { title: facts.found ?? "" }, el("span", { className: "quiet" }, `${title}: `), ...marked(text, marks)),
+          el("div", { title: facts.found ?? "" }, el("span", { className: "quiet" }, `${TITLES[title]?.() ?? title}: `), ...marked(text, marks)),
         ),
       );
       refresh();
