@@ -9,12 +9,19 @@ const isAdvanced = (node, widget) => {
   return !!(spec?.[1]?.advanced ?? widget.options?.advanced);
 };
 
+// Older front ends leave the room of a hidden widget free, unless it asks for none (they add 4 px to each).
+function hide(widget, isHidden) {
+  widget.hidden = isHidden;
+  if (isHidden) widget.computeSize = () => [0, -4];
+  else delete widget.computeSize;
+}
+
 export function foldAdvanced(node) {
   const folded = (node.widgets ?? []).filter((widget) => isAdvanced(node, widget));
   if (!folded.length) return;
   const sync = () => {
     const isVue = !!globalThis.LiteGraph?.vueNodesMode;
-    for (const widget of folded) widget.hidden = !isVue && !node.showAdvanced;
+    for (const widget of folded) hide(widget, !isVue && !node.showAdvanced);
     redraw(node);
   };
   const label = () => (node.showAdvanced ? `▾ ${t("fewer inputs")}` : `▸ ${t("more inputs (%1)", folded.length)}`);
