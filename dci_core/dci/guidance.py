@@ -28,6 +28,7 @@ from .dbim import dbim_rule
 from .maps import AuxiliaryView, keeping_rule
 from .replay import AuxiliaryCall, Replay, halves
 from .row_plan import RowPlan, plan_rows, tags_of
+from .stability import spring_share
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ class _Calls:
         """x0 of all rows from one call."""
         plan = self.plan(len(batch), acts)
         rule = self.rule(len(batch), batch.device, size_of(batch)) if plan.branches.concept else None
-        return plan.fill(batch, denoise_at(self.model, plan.take(batch), sigma, self.text(plan), rule))
+        x0 = denoise_at(self.model, plan.take(batch), sigma, self.text(plan), rule)
+        return plan.fill(batch, x0, spring_share(sigma))
 
     def in_halves(self, batch: Tensor, sigma: float, replay: Replay) -> Tensor:
         """x0 of all rows: the auxiliary's from the replay or a call of their own, then the concept's."""

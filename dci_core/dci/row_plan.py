@@ -40,11 +40,12 @@ class RowPlan:
         """The rows that run, of anything that has a row for each of the batch."""
         return batch if len(self.runs) == self.num_rows else batch.index_select(0, indices_on(self.runs, batch.device))
 
-    def fill(self, x: Tensor, x0: Tensor) -> Tensor:
+    def fill(self, x: Tensor, x0: Tensor, moves: float = 1.0) -> Tensor:
         """Predictions for the whole batch from those of the rows that ran, both as x0 in the scale of x.
 
-        x   [(chunk b branch) c h w], the whole batch's noisy latents
-        x0  [rows c h w], what the model gave for `take(x)`
+        x      [(chunk b branch) c h w], the whole batch's noisy latents
+        x0     [rows c h w], what the model gave for `take(x)`
+        moves  how far a borrowed estimate moves with the latent (`stability.spring_share`)
         A row that did not run returns its input; a borrowed one is x0 of the other latent, moved by y - x, since both
         have the same estimate of noise. Where both latents are the same, so are the bits.
         """
@@ -54,7 +55,8 @@ class RowPlan:
         if not self.borrows:
             return full
         rows, sources = (indices_on(part, x.device) for part in zip(*self.borrows, strict=True))
-        moved = full.index_select(0, sources) + (x.index_select(0, rows) - x.index_select(0, sources))
+        apart = x.index_select(0, rows) - x.index_select(0, sources)
+        moved = full.index_select(0, sources) + (apart if moves == 1 else apart * moves)
         return full.index_copy(0, rows, moved)
 
 

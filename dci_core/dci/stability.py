@@ -2,6 +2,9 @@
 
 Both branches use the concept latent's unconditional noise estimate, so their difference D = y - x goes through a step
 as D' = f * D (unit Gaussian data, variance-preserving units). |f| >= 1 grows. Source: own computation, methods 2.4.
+
+Above Stable Diffusion's noisiest level (zero terminal SNR goes to 4519) there is no spring: a latent that is all noise
+says nothing of its picture, and noise that is borrowed from another latent would be wrong by all of sigma.
 """
 
 from __future__ import annotations
@@ -9,9 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..noise.schedule import open_steps, split_noise
+from ..noise.schedule import is_open, open_steps, sd_schedule, split_noise
 
 MOST_STEPS = 1000
+
+
+def spring_share(sigma: float) -> float:
+    """How far a borrowed estimate x0 moves with the latent: by all of y - x, since both share the estimate of noise.
+
+    Above Stable Diffusion's noisiest level by 1 / (1 + sigma^2) of it, as it does for unit Gaussian data.
+    """
+    return 1 / (1 + sigma * sigma) if is_open(sigma, sd_schedule().sigma_max) else 1.0
 
 
 def spring_factor(sigma: float, sigma_next: float, cfg: float, eta: float = 0.0) -> float:
@@ -22,8 +33,9 @@ def spring_factor(sigma: float, sigma_next: float, cfg: float, eta: float = 0.0)
 
 
 def spring_factors(sigmas: Sequence[float], cfg: float, threshold: float, eta: float = 0.0) -> list[tuple[int, float]]:
-    """(step, f) of every step at which the window is open."""
-    return [(i, spring_factor(sigmas[i], sigmas[i + 1], cfg, eta)) for i in open_steps(sigmas, threshold)]
+    """(step, f) of every step at which the window is open and there is a spring."""
+    steps = [i for i in open_steps(sigmas, threshold) if sigmas[i] > 0 and spring_share(sigmas[i]) == 1]
+    return [(i, spring_factor(sigmas[i], sigmas[i + 1], cfg, eta)) for i in steps]
 
 
 def worst_factor(sigmas: Sequence[float], cfg: float, threshold: float, eta: float = 0.0) -> tuple[int, float]:
@@ -32,12 +44,12 @@ def worst_factor(sigmas: Sequence[float], cfg: float, threshold: float, eta: flo
 
 
 def shared_warning(sigmas: Sequence[float], cfg: float, threshold: float, eta: float = 0.0) -> str | None:
-    """A sentence when shared guidance would overshoot in this run, with what cures it; else None.
+    """A sentence when shared guidance would overshoot in this run, with what cures it; else None. Raises nothing.
 
     cfg 1 has no unconditional rows, so nothing is shared and nothing can overshoot.
     """
     step, factor = worst_factor(sigmas, cfg, threshold, eta)
-    if cfg == 1 or abs(factor) < 1:
+    if cfg == 1 or not math.isfinite(cfg) or abs(factor) < 1:
         return None
     steps, scale = steps_that_hold(sigmas, cfg, threshold, eta), cfg_that_holds(sigmas, threshold, cfg, eta)
     cures = [
@@ -59,6 +71,8 @@ def cfg_that_holds(sigmas: Sequence[float], threshold: float, cfg: float, eta: f
 
 def steps_that_hold(sigmas: Sequence[float], cfg: float, threshold: float, eta: float = 0.0) -> int | None:
     """The smallest larger step count, of the same curve of noise levels, at which every |f| < 1; None above 1000."""
+    if not all(0 < sigma < math.inf for sigma in sigmas[:-1]):
+        return None
     counts = range(len(sigmas), MOST_STEPS + 1)
     return next((n for n in counts if abs(worst_factor(resampled(sigmas, n), cfg, threshold, eta)[1]) < 1), None)
 
@@ -77,7 +91,7 @@ def resampled(sigmas: Sequence[float], num_steps: int) -> list[float]:
 
 def window_warning(sigmas: Sequence[float], threshold: float) -> str | None:
     """A sentence when a run starts below its window, so that DCI never acts; else None."""
-    if not math.isfinite(threshold) or open_steps(sigmas, threshold):
+    if not math.isfinite(threshold) or not sigmas or open_steps(sigmas, threshold):
         return None
     return (
         f"DCI never acted: the run starts at noise {sigmas[0]:.3g} and the window ends at {threshold:.3g}; "

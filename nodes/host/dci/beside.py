@@ -23,6 +23,7 @@ from ....dci_core.dci.maps import BranchRows, keeping_rule
 from ....dci_core.errors import BadSettings
 from ....dci_core.noise.schedule import is_open
 from ..attention.cross import with_rule
+from ..families.sampling import borrowed_share
 from ..model_call import ModelCall
 from .auxiliary_conds import Auxiliary, without_controls
 from .beside_options import watching
@@ -113,7 +114,8 @@ class BesideGuests:
         )
         # The auxiliary's guidance
         shares = self.patch.settings.guidance == "shared"
-        borrowed = {name: x0 + (y - x) for name, x0 in plain.items()} if shares else {}
+        moves = borrowed_share(self.guider.inner_model.model_sampling, sigma_of(level)) if shares else 1.0
+        borrowed = {name: x0 + (y - x if moves == 1 else (y - x) * moves) for name, x0 in plain.items() if shares}
         with self.apart(x):
             joined = self.auxiliary.joining(alone, {**borrowed, **own})
             auxiliary, other = self.guided(self.auxiliary.guider, y, level, joined, seed, bool(after))

@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ....dci_core.dci.branches import auxiliary_seed, for_all, pair, unpair
@@ -21,6 +20,7 @@ from ....dci_core.dci.stability import window_warning
 from ....dci_core.errors import BadModel
 from ....dci_core.noise.schedule import is_open, open_steps, window_threshold
 from ..attention.cross import with_rule
+from ..families.sampling import borrowed_share, level_at, ratio_of
 from ..model_call import ModelCall
 from .beside import RUN, BesideGuests
 from .conds import check_marked, doubled_mask, paired_conds, unlike_lengths
@@ -57,8 +57,8 @@ def with_dci(model: Any, patch: DciPatch) -> tuple[Any, DbimRecord]:
 
 
 def threshold_of(patch: DciPatch, sampling: Any) -> float:
-    """Noise above which the patch acts, by the model's own schedule."""
-    return window_threshold(patch.settings.window, lambda t: float(sampling.sigma(torch.tensor(t))))
+    """Noise above which the patch acts, by the model's own clock; raises BadModel where that has no such level."""
+    return window_threshold(patch.settings.window, partial(level_at, sampling))
 
 
 def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
@@ -82,7 +82,8 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
         record.clear()
         record.size = (int(noise.shape[-2]), int(noise.shape[-1]))
         refuse_nested(noise, kwargs.get("latent_shapes"))
-        threshold = threshold_of(patch, guider.model_patcher.get_model_object("model_sampling"))
+        sampling = guider.model_patcher.get_model_object("model_sampling")
+        threshold = threshold_of(patch, sampling)
         record.steps, record.acted = len(sigmas) - 1, len(open_steps(sigmas.tolist(), threshold))
         if too_low := window_warning(sigmas.tolist(), threshold):
             record.warn(too_low)
@@ -91,7 +92,9 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
             return executor(noise, latent_image, sampler, sigmas, *rest, **kwargs)
         # What the user should know before the first step
         warn_of_black_region(patch, record)
-        warn_of_overshoot(patch, record, getattr(guider, "cfg", None), sigmas, threshold, freshness(sampler))
+        ratios = [ratio_of(sampling, level) for level in sigmas.tolist()]
+        bound = ratio_of(sampling, threshold)
+        warn_of_overshoot(patch, record, getattr(guider, "cfg", None), ratios, bound, freshness(sampler))
         # The auxiliary branch's own noise, conditioning and latent
         own_seed, is_one = patch.settings.auxiliary_seed, patch.settings.one_auxiliary
         other_seed = auxiliary_seed(seed or 0) if own_seed is None else own_seed
@@ -148,7 +151,8 @@ def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
         if tags is None:
             return call.run(executor)
         sigma = sigma_of(call.t)
-        acts = is_open(sigma, threshold(executor.class_obj.model_sampling))
+        sampling = executor.class_obj.model_sampling
+        acts = is_open(sigma, threshold(sampling))
         plan = patch.rows(plain(tags), len(call.options.get("cond_or_uncond") or [0]), acts)
         record.rows, record.plain_rows = record.rows + len(plan.runs), record.plain_rows + plan.num_rows // 2
         tokens, size = patch.plan.tokens, tuple(call.x.shape[-2:])
@@ -165,7 +169,7 @@ def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
             chosen = chosen.with_options(with_rule(chosen.options, layers, rule))
         x0 = chosen.run(executor)
         record.file(sigma)
-        return plan.fill(call.x, x0)
+        return plan.fill(call.x, x0, borrowed_share(sampling, sigma) if plan.borrows else 1.0)
 
     return wrapper
 

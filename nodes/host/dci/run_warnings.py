@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-
-from torch import Tensor
 
 from ....dci_core.dci.stability import shared_warning
 from .conds import is_changed, marked_entries
@@ -28,10 +27,13 @@ def warn_of_changed_text(conds: dict[str, list[dict[str, Any]]], plan: DciPlan, 
 
 
 def warn_of_overshoot(
-    patch: DciPatch, record: DbimRecord, cfg: float | None, sigmas: Tensor, threshold: float, eta: float
+    patch: DciPatch, record: DbimRecord, cfg: float | None, ratios: Sequence[float], threshold: float, eta: float
 ) -> None:
-    """Says so when shared guidance would run away with this CFG, these steps and this share of fresh noise."""
+    """Says so when shared guidance would run away with this CFG, these steps and this share of fresh noise.
+
+    ratios, threshold  noise against signal (`families.sampling.ratio_of`)
+    """
     if patch.settings.guidance == "shared" and cfg is not None:
-        sentence = shared_warning(sigmas.tolist(), float(cfg), threshold, eta)
+        sentence = shared_warning(ratios, float(cfg), threshold, eta)
         if sentence:
             record.warn(sentence)

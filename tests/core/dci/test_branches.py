@@ -129,3 +129,11 @@ def test_gain_mode_chooses_the_reference() -> None:
 def test_impossible_settings_are_refused(changes: dict) -> None:
     with pytest.raises(BadSettings):
         DciSettings(**changes).dbim(TINY)
+
+
+def test_a_borrowed_estimate_moves_as_far_as_it_is_told() -> None:
+    plan = plan_rows(tags_of([False, True], 1), acts=True, guidance="shared", num_chunks=2)
+    x, x0 = torch.randn(4, 1, 2, 2), torch.randn(3, 1, 2, 2)
+    assert torch.equal(plan.fill(x, x0, 1.0), plan.fill(x, x0))
+    assert torch.equal(plan.fill(x, x0, 0.0)[1], x0[0])
+    assert torch.allclose(plan.fill(x, x0, 0.25)[1], x0[0] + 0.25 * (x[1] - x[0]))

@@ -293,3 +293,20 @@ def test_what_cannot_run_is_refused() -> None:
     ):
         with pytest.raises(BadSettings):
             run(WIDE, **broken)
+
+
+def test_a_first_step_without_signal_leaves_the_auxiliary_latent_where_it_is() -> None:
+    """Unit Gaussian data from sigma 4519 (zero terminal SNR): both latents keep unit spread, however high the CFG."""
+
+    class Gaussian(CrossModel):
+        def denoise(self, x: Tensor, sigma: Tensor, text: Text, rule: AttentionRule | None = None) -> Tensor:
+            return x / (1 + sigma[:, None, None, None] ** 2)
+
+    base = CrossModel.random(torch.float64)
+    model = Gaussian(base.weights, base.encoders)
+    x, y = torch.randn(2, 1, 8, 4, 4, generator=torch.Generator().manual_seed(7), dtype=torch.float64) * 4519
+    for guidance in ("shared", "separate", "aligned"):
+        denoise = dual_guided(model, make_prompts(base), 7.5, replace(WIDE, guidance=guidance))
+        out = sample_ddim(denoise, pair(x, y), [4519.0, 60.0, 20.0])
+        for before, after in zip((x, y), unpair(out), strict=True):
+            assert float(after.std() / 20) == pytest.approx(float(before.std() / 4519), rel=0.01)

@@ -12,6 +12,7 @@ from dci_core.dci.stability import (
     shared_warning,
     spring_factor,
     spring_factors,
+    spring_share,
     window_warning,
     worst_factor,
 )
@@ -181,3 +182,31 @@ def test_a_run_below_its_window_is_told_so() -> None:
     assert "DCI never acted" in (window_warning(sigmas[9:], threshold) or "")
     assert window_warning(sigmas[8:], threshold) is None
     assert window_warning(sigmas[9:], window_threshold(0.0, SD.sigma)) is None
+
+
+def test_a_borrowed_estimate_moves_with_the_latent_up_to_the_noisiest_level_and_hardly_above() -> None:
+    assert all(spring_share(SD.sigma(t)) == 1 for t in (0, 1, 500, 999))
+    assert spring_share(torch.tensor(SD.sigma_max, dtype=torch.float32).item()) == 1
+    for sigma in (15.0, 120.0, 4518.76):
+        assert spring_share(sigma) == pytest.approx(1 / (1 + sigma**2))
+    assert spring_share(math.inf) == 0
+
+
+def test_steps_above_the_noisiest_level_have_no_spring_that_could_overshoot() -> None:
+    sigmas, threshold = [4518.76, *spaced_sigmas("normal", 30)], window_threshold(0.3, SD.sigma)
+    assert [i for i, _ in spring_factors(sigmas, 4, threshold)] == list(range(1, 10))
+    assert shared_warning(sigmas, 4, threshold) is None
+    few = shared_warning([4518.76, *spaced_sigmas("normal", 5)], 6, threshold)
+    assert few is not None and "steps or more" in few
+
+
+@pytest.mark.parametrize(
+    "sigmas",
+    [[], [14.6], [14.6, 0.0], [14.6, 0.0, 3.0, 0.0], [0.0, 1.0, 14.6], [math.inf, 5.0, 0.0], [math.nan, 5.0, 0.0],
+     [1e300, 1e200, 10.0, 0.0], [-1.0, 2.0, 0.0]],
+)  # fmt: skip
+@pytest.mark.parametrize("threshold", [0.0, 2.0, math.inf, math.nan])
+@pytest.mark.parametrize("cfg", [6.0, 1.0, -3.0, math.inf, math.nan])
+def test_no_warning_raises(sigmas: list[float], threshold: float, cfg: float) -> None:
+    for found in (shared_warning(sigmas, cfg, threshold, 1.0), window_warning(sigmas, threshold)):
+        assert found is None or found.endswith(("window", "`separate`")), found
