@@ -256,10 +256,10 @@ class ICOTrainConcept(io.ComfyNode):
     def execute(cls, base_model: Any, base_clip: Any, vae: Any, **values: Any) -> io.NodeOutput:
         around = getattr(cls, "hidden", None)
         lesson = lesson_from(values, getattr(around, "prompt", None), getattr(around, "unique_id", None))
-        with live_training(f"{lesson.trigger} {lesson.noun}"):
+        with live_training(f"{lesson.trigger} {lesson.noun}") as live:
             concept, losses = train_concept(base_model[0], base_clip[0], vae[0], lesson)
         model, clip = with_concept(base_model[0], base_clip[0], concept, 1.0)
-        told = node_ui.trained(concept, losses, cautions(concept, lesson))
+        told = node_ui.trained(concept, losses, [*live.notes, *cautions(concept, lesson)])
         return io.NodeOutput(model, clip, concept, draw_losses(losses), concept.phrase, ui=told)
 
 

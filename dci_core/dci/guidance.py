@@ -117,7 +117,7 @@ class _Calls:
         self.is_cond = [True] if cfg == 1 else [False, True]
         self.num_chunks = len(self.is_cond)
         self.texts = join_text([prompts.empty, prompts.concept, prompts.auxiliary])
-        self.dbim = settings.dbim(find_family(model.family))
+        self.dbim, self.is_flow = settings.dbim(find_family(model.family)), find_family(model.family).is_flow
         self.observe = None if seen is None else lambda *weights: seen.append(weights)
         self.plan, self.text, self.rule = cache(self._plan), cache(self._text), cache(self._rule)
 
@@ -126,7 +126,7 @@ class _Calls:
         plan = self.plan(len(batch), acts)
         rule = self.rule(len(batch), batch.device, size_of(batch)) if plan.branches.concept else None
         x0 = denoise_at(self.model, plan.take(batch), sigma, self.text(plan), rule)
-        return plan.fill(batch, x0, spring_share(sigma))
+        return plan.fill(batch, x0, 1.0 if self.is_flow else spring_share(sigma))
 
     def in_halves(self, batch: Tensor, sigma: float, replay: Replay) -> Tensor:
         """x0 of all rows: the auxiliary's from the replay or a call of their own, then the concept's."""

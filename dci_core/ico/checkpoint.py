@@ -42,6 +42,7 @@ def save_state(state: TrainState, path: Path) -> None:
         "losses": state.losses,
         "scale": [state.scale.value, state.scale.good_steps],
         "skipped": state.skipped,
+        "bad_draws": state.bad_draws,
     }
     write_tensors(path, tensors, {"format": FORMAT, "version": str(FORMAT_VERSION), "about": json.dumps(about)})
 
@@ -69,7 +70,7 @@ def load_state(
     check_finite(tensors, path.name)
     _fill(path, state, tensors)
     state.step, state.losses = int(about["step"]), [float(loss) for loss in about["losses"]]
-    state.skipped = int(about.get("skipped", 0))
+    state.skipped, state.bad_draws = int(about.get("skipped", 0)), int(about.get("bad_draws", 0))
     if "scale" in about:  # older files know none
         state.scale = LossScale(float(about["scale"][0]), int(about["scale"][1]))
     return state

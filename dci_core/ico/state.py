@@ -36,9 +36,10 @@ class Learned(nn.Module):
 class TrainState:
     """A training between two steps; `checkpoint.save_state` writes it, `checkpoint.load_state` restores it.
 
-    losses   the loss of every finished step (the concept's part)
-    scale    of the loss, for fp16
-    skipped  passes so far that gave no finite number and were thrown away
+    losses     the loss of every finished step (the concept's part)
+    scale      of the loss, for fp16
+    skipped    passes so far that gave no finite number and were thrown away
+    bad_draws  draws of the next step that gave none, and are not tried again
     """
 
     settings: IcoSettings
@@ -51,16 +52,20 @@ class TrainState:
     losses: list[float] = field(default_factory=list)
     scale: LossScale = field(default_factory=LossScale)
     skipped: int = 0
+    bad_draws: int = 0
 
     @property
     def prediction(self) -> str:
         """What the model was trained to predict."""
         return find_family(self.family).prediction
 
-    def noise_process(self, sigmas: Tensor | None = None) -> NoiseProcess:
-        """How its pictures are noised; sigmas [n], of each training timestep, or None for the family's own."""
+    def noise_process(self, sigmas: Tensor | None = None, data_std: float = 1.0) -> NoiseProcess:
+        """How its pictures are noised; sigmas [n], of each training timestep, or None for the family's own.
+
+        data_std  spread of the latents that the model was made for
+        """
         family = find_family(self.family)
-        return process_of(family.prediction, sigmas, family.shift)
+        return process_of(family.prediction, sigmas, family.shift, data_std)
 
 
 def begin_training(

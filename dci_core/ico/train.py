@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..devices import autocast, sent
 from ..errors import BadSettings
 from ..model import Model, Text
-from ..noise.schedule import TRAINING_STEPS
+from ..noise.schedule import place_in
 from ..text.captions import join_text
 from .backward_memory import KeptBytes
 from .data import TrainingData
@@ -38,6 +38,7 @@ class StepReport:
     learning_rate  of key/value weights and modifier tokens
     seconds        that the step took
     skipped        passes before it that gave no finite number
+    bad_draws      draws of this step that were left out for that; where fp16 overflowed the same draw was tried again
     """
 
     step: int
@@ -47,6 +48,7 @@ class StepReport:
     learning_rate: float
     seconds: float
     skipped: int = 0
+    bad_draws: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,20 +66,27 @@ class Batch:
 
 
 def train_steps(
-    model: Model, data: TrainingData, state: TrainState, *, sigmas: Tensor | None = None, casts: bool = True
+    model: Model,
+    data: TrainingData,
+    state: TrainState,
+    *,
+    sigmas: Tensor | None = None,
+    data_std: float = 1.0,
+    casts: bool = True,
 ) -> Iterator[StepReport]:
     """Trains `state` step by step up to `state.settings.steps`; between two reports everything may be saved or dropped.
 
-    sigmas  [n], noise level of each training timestep (1000 as a rule); None: the family's own
-    casts   whether the settings' precision is put around the model; False where the model itself computes in it
+    sigmas    [n], noise level of each training timestep (1000 as a rule); None: the family's own
+    data_std  spread of the latents that the model was made for: EDM's sigma_data
+    casts     whether the settings' precision is put around the model; False where the model itself computes in it
     A draw without finite numbers is left out for another; after ten in a row TrainingDiverged is raised, with the
-    state as it was after the last good step. The model is never changed: the deltas act through an attention rule,
-    and gradients are taken for the learned parameters alone.
+    state as it was after the last good step: what goes on from it tries other draws. The model is never changed: the
+    deltas act through an attention rule, and gradients are taken for the learned parameters alone.
     """
     if data.fingerprint() != state.data:
         raise BadSettings("other pictures came", "those this training began with were expected", "begin a new training")
     with torch.inference_mode(False):
-        work = _Work(model, data, state, sigmas, casts)
+        work = _Work(model, data, state, sigmas, data_std, casts)
     log.info("training %r from step %d to %d", state.noun, state.step, state.settings.steps)
     while state.step < state.settings.steps:
         yield work.step()
@@ -97,9 +106,9 @@ def backward_bytes(
     networks  whose weights are there anyway; weights that a host casts for each layer count
     """
     with torch.inference_mode(False), torch.enable_grad():
-        work = _Work(model, data, state, sigmas, casts)
+        work = _Work(model, data, state, sigmas, casts=casts)
         with KeptBytes(networks) as kept, work.precision():
-            work.losses(0)
+            work.losses(0, state.bad_draws)
     return kept.count
 
 
@@ -107,11 +116,17 @@ class _Work:
     """What does not change from step to step, and one step."""
 
     def __init__(
-        self, model: Model, data: TrainingData, state: TrainState, sigmas: Tensor | None, casts: bool = True
+        self,
+        model: Model,
+        data: TrainingData,
+        state: TrainState,
+        sigmas: Tensor | None,
+        data_std: float = 1.0,
+        casts: bool = True,
     ) -> None:
         self.model, self.data, self.state, self.settings = model, data, state, state.settings
         self.device, self.casts = state.learned.deltas.device, casts
-        self.noise = state.noise_process(sigmas)
+        self.noise = state.noise_process(sigmas, data_std)
         self.texts = TrainingTexts(model, data, state)
         self.parameters = list(state.learned.parameters())
         self.rule = state.learned.deltas.rule()
@@ -120,7 +135,8 @@ class _Work:
     def step(self) -> StepReport:
         """One update of the weights; raises TrainingDiverged."""
         started = time.perf_counter()
-        passes, updates, draws, skipped = self.settings.accumulation, self.updates, 0, self.state.skipped
+        passes, updates, skipped = self.settings.accumulation, self.updates, self.state.skipped
+        before = draws = self.state.bad_draws
         with torch.inference_mode(False), torch.enable_grad():
             while True:
                 losses, gradients = self._passes(draws)
@@ -129,11 +145,12 @@ class _Work:
                 if all(map(math.isfinite, numbers)):
                     break
                 draws += updates.skip(numbers[:passes], numbers)
-                if draws == MOST_BAD_DRAWS:
+                if draws - before == MOST_BAD_DRAWS:
+                    self.state.bad_draws = draws
                     raise updates.diverged(numbers)
             rate = updates.apply(numbers[len(losses) :])
         priors = numbers[passes : len(losses)]
-        self.state.step += 1
+        self.state.step, self.state.bad_draws = self.state.step + 1, 0
         self.state.losses.append(sum(numbers[:passes]) / passes)
         return StepReport(
             step=self.state.step,
@@ -143,6 +160,7 @@ class _Work:
             learning_rate=rate,
             seconds=time.perf_counter() - started,
             skipped=self.state.skipped - skipped,
+            bad_draws=draws,
         )
 
     def precision(self) -> AbstractContextManager[object]:
@@ -207,10 +225,6 @@ class _Work:
             target = self.noise.answer(x, self.model.denoise(x, sigma, text), sigma)
         return Batch(x, sigma, text, target)
 
-    def _places(self, draw: Draw) -> Tensor:
-        """Where the drawn timesteps stand in the noise levels of a model with another number of them."""
-        return draw.timesteps * len(self.noise.sigmas) // TRAINING_STEPS
-
     def _mask(self, masks: Tensor, draw: Draw) -> Tensor:
         chosen = zip(draw.images.tolist(), draw.flips.tolist(), strict=True)
         return sent(torch.stack([masks[image, flip] for image, flip in chosen]), self.device)  # [rows 1 h w]
@@ -219,7 +233,8 @@ class _Work:
         """(x, sigma, what the model should answer) of the drawn rows."""
         chosen = zip(draw.images.tolist(), draw.flips.tolist(), strict=True)
         clean = sent(torch.stack([latents[image, flip] for image, flip in chosen]).float(), self.device)
-        sigma, noise = sent(self.noise.sigmas[self._places(draw)], self.device), sent(draw.noise, self.device)
+        levels = self.noise.sigmas[place_in(draw.timesteps, len(self.noise.sigmas))]
+        sigma, noise = sent(levels, self.device), sent(draw.noise, self.device)
         return self.noise.noised(clean, sigma, noise), sigma, self.noise.target(clean, noise)
 
 

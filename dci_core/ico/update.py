@@ -75,7 +75,7 @@ class Updates:
             f"the loss or its gradient was {bad_one(numbers)} in {MOST_BAD_DRAWS} draws in a row "
             f"of step {self.state.step + 1}",
             "a finite number was expected",
-            "lower the learning rate; the concept as it was before this step can still be saved",
+            "lower the learning rate, or train again: other draws are tried",
         )
 
 

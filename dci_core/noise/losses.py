@@ -19,11 +19,18 @@ def masked_mean(error: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def noise_loss(
-    predicted: Tensor, target: Tensor, sigma: Tensor, mask: Tensor | None = None, prediction: str = "eps"
+    predicted: Tensor,
+    target: Tensor,
+    sigma: Tensor,
+    mask: Tensor | None = None,
+    prediction: str = "eps",
+    data_std: float = 1.0,
 ) -> Tensor:
     """Mean squared error of the noise, averaged over rows; predicted, target [rows c h w].
 
-    For a v-predicting model the error of v is that of the noise times sqrt(1 + sigma^2), at the same x.
+    For a v-predicting model the error of v is that of the noise times sqrt(1 + sigma^2), at the same x. So is that of
+    EDM's network, with sigma counted in the spread of the data that it was made for (data_std).
+    Source: Karras et al. 2022 (arXiv 2206.00364), table 1.
     """
     rows = masked_mean((predicted - target) ** 2, mask)
-    return (rows * (1 + sigma.float() ** 2) if prediction == "v" else rows).mean()
+    return (rows * (1 + (sigma.float() / data_std) ** 2) if prediction == "v" else rows).mean()

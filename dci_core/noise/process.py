@@ -41,10 +41,14 @@ class NoiseProcess(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Diffusion:
-    """x = x0 + sigma noise; the network answers the noise ("eps"), or v, whose error is weighed accordingly."""
+    """x = x0 + sigma noise; the network answers the noise ("eps"), or v, whose error is weighed accordingly.
+
+    data_std  spread of the latents that v is made for: EDM's sigma_data
+    """
 
     sigmas: Tensor
     prediction: str = "eps"
+    data_std: float = 1.0
 
     def noised(self, clean: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
         """x0 + sigma noise."""
@@ -60,7 +64,7 @@ class Diffusion:
 
     def loss(self, answer: Tensor, target: Tensor, sigma: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mean squared error of what the network was trained to give."""
-        return noise_loss(answer, target, sigma, mask, self.prediction)
+        return noise_loss(answer, target, sigma, mask, self.prediction, self.data_std)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,17 +103,20 @@ def sd_sigmas() -> Tensor:
     return sd_schedule().log_sigmas.exp().float()
 
 
-def process_of(prediction: str, sigmas: Tensor | None = None, shift: float = 1.0) -> NoiseProcess:
+def process_of(
+    prediction: str, sigmas: Tensor | None = None, shift: float = 1.0, data_std: float = 1.0
+) -> NoiseProcess:
     """The process that a model was trained with; raises BadModel.
 
     prediction  "eps", "v" or "flow", as its family says
     sigmas      [n], noise level of each training timestep; None: Stable Diffusion's, or the flow's own times
     shift       of a flow's times towards noise
+    data_std    spread of the latents that a v model was made for
     """
     levels = None if sigmas is None else sigmas.cpu()
     makes: Mapping[str, Callable[[], NoiseProcess]] = {
         "eps": lambda: Diffusion(sd_sigmas() if levels is None else levels),
-        "v": lambda: Diffusion(sd_sigmas() if levels is None else levels, "v"),
+        "v": lambda: Diffusion(sd_sigmas() if levels is None else levels, "v", data_std),
         FLOW: lambda: RectifiedFlow.shifted(shift) if levels is None else RectifiedFlow(levels),
     }
     if prediction not in makes:

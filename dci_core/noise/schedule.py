@@ -9,11 +9,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..errors import BadSettings
+
+Place = TypeVar("Place", int, Tensor)
 
 TRAINING_STEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012  # Stable Diffusion, "scaled linear": linear in the square root of beta
@@ -72,6 +75,11 @@ class Schedule:
         """The whole timestep whose noise is nearest in log sigma, int64, as the host chooses it."""
         table = _on(self, sigma.device, sigma.dtype)
         return (sigma.log()[..., None] - table).abs().argmin(dim=-1)
+
+
+def place_in(timestep: Place, count: int) -> Place:
+    """Where a training timestep (0..999, or a tensor of them) stands in a model's own table of `count` noise levels."""
+    return timestep * count // TRAINING_STEPS
 
 
 @lru_cache(maxsize=16)

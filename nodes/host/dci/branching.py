@@ -20,7 +20,7 @@ from ....dci_core.dci.stability import window_warning
 from ....dci_core.errors import BadModel
 from ....dci_core.noise.schedule import is_open, open_steps, window_threshold
 from ..attention.cross import with_rule
-from ..families.sampling import borrowed_share, level_at, ratio_of
+from ..families.sampling import borrowed_share, level_at
 from ..model_call import ModelCall
 from .beside import RUN, BesideGuests
 from .conds import check_marked, doubled_mask, paired_conds, unlike_lengths
@@ -92,9 +92,9 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
             return executor(noise, latent_image, sampler, sigmas, *rest, **kwargs)
         # What the user should know before the first step
         warn_of_black_region(patch, record)
-        ratios = [ratio_of(sampling, level) for level in sigmas.tolist()]
-        bound = ratio_of(sampling, threshold)
-        warn_of_overshoot(patch, record, getattr(guider, "cfg", None), ratios, bound, freshness(sampler))
+        warn_of_overshoot(
+            patch, record, getattr(guider, "cfg", None), sampling, [*sigmas.tolist(), threshold], freshness(sampler)
+        )
         # The auxiliary branch's own noise, conditioning and latent
         own_seed, is_one = patch.settings.auxiliary_seed, patch.settings.one_auxiliary
         other_seed = auxiliary_seed(seed or 0) if own_seed is None else own_seed

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....dci_core.dci.stability import shared_warning
+from ....dci_core.noise.process import FLOW
+from ..families.sampling import kind_of, ratio_of
 from .conds import is_changed, marked_entries
 from .plan import DbimRecord, DciPatch, DciPlan
 
@@ -27,13 +29,15 @@ def warn_of_changed_text(conds: dict[str, list[dict[str, Any]]], plan: DciPlan, 
 
 
 def warn_of_overshoot(
-    patch: DciPatch, record: DbimRecord, cfg: float | None, ratios: Sequence[float], threshold: float, eta: float
+    patch: DciPatch, record: DbimRecord, cfg: float | None, sampling: Any, levels: Sequence[float], eta: float
 ) -> None:
     """Says so when shared guidance would run away with this CFG, these steps and this share of fresh noise.
 
-    ratios, threshold  noise against signal (`families.sampling.ratio_of`)
+    levels  of the run, and the window's threshold; a flow has no factor that could tell
     """
-    if patch.settings.guidance == "shared" and cfg is not None:
-        sentence = shared_warning(ratios, float(cfg), threshold, eta)
-        if sentence:
-            record.warn(sentence)
+    if patch.settings.guidance != "shared" or cfg is None or kind_of(sampling) == FLOW:
+        return
+    *sigmas, threshold = (ratio_of(sampling, level) for level in levels)
+    sentence = shared_warning(sigmas, float(cfg), threshold, eta)
+    if sentence:
+        record.warn(sentence)

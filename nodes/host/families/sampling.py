@@ -9,6 +9,7 @@ import torch
 
 from ....dci_core.dci.stability import spring_share
 from ....dci_core.errors import BadModel
+from ....dci_core.noise.process import FLOW
 from ....dci_core.noise.schedule import TRAINING_STEPS
 
 IMAGE_TO_IMAGE = "img_to_img"
@@ -16,14 +17,13 @@ KINDS = (  # by the names of the host's classes, those that inherit from others 
     (IMAGE_TO_IMAGE, {"IMG_TO_IMG", "IMG_TO_IMG_FLOW"}),
     ("x0", {"X0"}),
     ("lcm", {"LCM"}),
-    ("flow", {"CONST"}),
+    (FLOW, {"CONST"}),
     ("cosmos", {"COSMOS_RFLOW"}),
     ("edm", {"EDM"}),
     ("v", {"V_PREDICTION"}),
     ("eps", {"EPS"}),
 )
 TABLE, NO_TABLE = "ModelSamplingDiscrete", {"ModelSamplingDiscreteEDM", "StableCascadeSampling"}
-LEAST_SIGNAL = 1e-4  # of a flow's latent: at time 1 there is none
 
 
 def kind_of(sampling: Any) -> str:
@@ -71,16 +71,13 @@ def level_in(sigmas: torch.Tensor, share: float) -> float:
     return float(torch.lerp(logs[low], logs[min(low + 1, len(sigmas) - 1)], place - low).exp())
 
 
-def signal_of(sampling: Any, level: float) -> float:
-    """What the clean latent is multiplied by at that noise level: 1 - t in a flow, 1 elsewhere."""
-    return max(1 - level, LEAST_SIGNAL) if kind_of(sampling) == "flow" else 1.0
-
-
 def ratio_of(sampling: Any, level: float) -> float:
-    """Noise against signal: sigma of the variance-exploding scale over data of unit spread."""
-    return level / (signal_of(sampling, level) * float(getattr(sampling, "sigma_data", 1.0)))
+    """Noise against the spread of the latents that the model was made for (EDM's sigma_data)."""
+    return level / float(getattr(sampling, "sigma_data", 1.0))
 
 
 def borrowed_share(sampling: Any, level: float) -> float:
-    """How far an estimate x0 borrowed from another latent moves with the latent: `spring_share` in its scale."""
-    return spring_share(ratio_of(sampling, level)) / signal_of(sampling, level)
+    """How far an estimate x0 borrowed from another latent moves with the latent: `spring_share`, and all the way in a
+    flow, where both share the velocity.
+    """
+    return 1.0 if kind_of(sampling) == FLOW else spring_share(ratio_of(sampling, level))

@@ -93,8 +93,18 @@ class HostModel:
         return encoder_names(self.clip)
 
     def sigmas(self) -> Tensor:
-        """[1000] noise level of each training timestep, as the model was trained."""
-        return self.model.get_model_object("model_sampling").sigmas.float().clone()
+        """[n] noise levels of the model's own sampling object, rising: 1000 as a rule, 50 in lcm's."""
+        return self.sampling.sigmas.float().clone()
+
+    @property
+    def data_std(self) -> float:
+        """Spread of the latents that the model was made for."""
+        return float(getattr(self.sampling, "sigma_data", 1.0))
+
+    @property
+    def sampling(self) -> Any:
+        """The model's own sampling object."""
+        return self.model.get_model_object("model_sampling")
 
     def kv_shapes(self) -> dict[LayerId, tuple[int, int]]:
         """Per cross-attention (inner width, text width)."""

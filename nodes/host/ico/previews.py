@@ -9,6 +9,7 @@ import torch
 from ....dci_core.ico.data import TrainingData
 from ....dci_core.ico.state import TrainState, generator_for, lay_out_all, possible_captions
 from ....dci_core.ico.train import StepReport
+from ....dci_core.noise.schedule import place_in
 from ..page.live import CURRENT
 from .model import HostModel
 
@@ -46,7 +47,8 @@ class Preview:
         text = self.host.encode(*state.learned.text.rows([0], [layout]))
         clean = self.data.latents[:1, 0].float()
         noise = torch.randn(clean.shape, generator=generator_for(state.settings.seed, "preview")).to(clean)
-        sigma = self.host.sigmas()[[TIMESTEP]].to(clean)
+        sigmas = self.host.sigmas()
+        sigma = sigmas[[place_in(TIMESTEP, len(sigmas))]].to(clean)
         x0 = self.host.denoise(clean + sigma * noise, sigma, text, state.learned.deltas.rule())
         assert self.painter is not None
         picture = self.painter.decode_latent_to_preview_image("JPEG", x0)

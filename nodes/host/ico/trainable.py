@@ -9,10 +9,13 @@ from torch import Tensor
 
 from ....dci_core.errors import BadModel
 from ....dci_core.families.unet import Family
+from ....dci_core.noise.process import FLOW
 from ..concept.apply import check_encoders
 from ..concept.identity import kv_weights
+from ..families.sampling import IMAGE_TO_IMAGE, kind_of
 
 SDXL_VECTOR = 2816  # pooled text and six sizes; other families read no vector beside the text
+NOT_TRAINED = ("x0", FLOW, "cosmos", IMAGE_TO_IMAGE)
 DIMENSIONS = 2  # of a picture's latents
 
 
@@ -30,9 +33,31 @@ def check_present(model: Any, clip: Any, vae: Any) -> None:
 def check_trainable(model: Any, clip: Any, vae: Any, family: Family) -> None:
     """Nothing, or BadModel for the first part that cannot be trained with."""
     check_encoders(clip, family)
+    check_sampling(model, family)
     check_reads_text(model, family)
     check_weights(model, family)
     check_codec(vae, family)
+
+
+def check_sampling(model: Any, family: Family) -> None:
+    """Raises BadModel for a U-Net that was not trained to find noise or v: its loss would be another one."""
+    kind = kind_of(model.get_model_object("model_sampling"))
+    if kind in NOT_TRAINED and not (kind == FLOW and family.is_flow):
+        raise BadModel(
+            f"the model's sampling is {kind}",
+            "a U-Net that predicts eps or v is expected for training (EDM too)",
+            "take the sampling node off the model that is trained; the concept can be loaded beside such a node",
+        )
+
+
+def cautions_of(model: Any) -> list[str]:
+    """What to know of a MODEL that can be trained on, but not well."""
+    if kind_of(model.get_model_object("model_sampling")) != "lcm":
+        return []
+    return [
+        "it was trained under lcm sampling, which leaves 50 noise levels of 1000; train on the model without the "
+        "sampling node (and without the LCM LoRA), and draw with them"
+    ]
 
 
 def check_reads_text(model: Any, family: Family) -> None:
@@ -57,7 +82,7 @@ def check_reads_text(model: Any, family: Family) -> None:
 
 def check_weights(model: Any, family: Family) -> None:
     """Raises BadModel for weights that no gradient passes through: of eight bits, or packed in another format."""
-    kinds = {kind_of(weight) for weight in kv_weights(model, family)} | {model.model.get_dtype()}
+    kinds = {format_of(weight) for weight in kv_weights(model, family)} | {model.model.get_dtype()}
     for kind in sorted(kinds - {torch.float32, torch.float16, torch.bfloat16}, key=str):
         raise BadModel(
             f"the model's weights are {str(kind).removeprefix('torch.')}",
@@ -66,7 +91,7 @@ def check_weights(model: Any, family: Family) -> None:
         )
 
 
-def kind_of(weight: Tensor) -> Any:
+def format_of(weight: Tensor) -> Any:
     """A weight's type, or the name of the format that it is packed in."""
     return weight.dtype if type(weight) in (Tensor, torch.nn.Parameter) else type(weight).__name__
 

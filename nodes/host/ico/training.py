@@ -30,6 +30,7 @@ from ....dci_core.tiny.world.words import RARE_WORDS
 from .. import folders
 from ..concept.identity import base_hash
 from ..families.unet import family_of
+from ..page.live import note
 from .covers import cover_latent, cover_picture
 from .kept import Kept, kept_at, remove_passed, tidy
 from .lessons import Lesson, acting, check_lesson, encode_lesson
@@ -38,7 +39,7 @@ from .planned_prompts import check_planned
 from .previews import Preview
 from .residence import chosen_precision, computing_in, load_whole, whole
 from .thaw import open_to_gradients
-from .trainable import check_present, check_trainable
+from .trainable import cautions_of, check_present, check_trainable
 
 log = logging.getLogger(__name__)
 FREE_SHARE = 0.8  # of the free memory that a backward pass may take: what else a step needs is not counted
@@ -53,6 +54,8 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     check_present(model, clip, vae)
     family = family_of(model)
     check_trainable(model, clip, vae, family)
+    for sentence in cautions_of(model):
+        note(sentence)
     lesson = chosen(model, lesson, family)
     check_lesson(lesson)
     check_planned(clip, family, lesson.trigger, lesson.noun, lesson.settings.modifier_tokens, lesson.planned)
@@ -119,7 +122,7 @@ def run_training(host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept
     reports: list[StepReport] = []
     try:
         with open_to_gradients(*networks, recomputes=recomputes):
-            for report in train_steps(host, data, state, sigmas=host.sigmas(), casts=False):
+            for report in train_steps(host, data, state, sigmas=host.sigmas(), data_std=host.data_std, casts=False):
                 reports.append(report)
                 after_step(reports, watcher, keeper)
         keeper.keep()
@@ -127,7 +130,7 @@ def run_training(host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept
         if not state.step:
             raise
         keeper.keep()
-        log.warning("training stopped early, the concept is that of step %d: %s", state.step, error)
+        note(f"stopped after step {state.step} of {state.settings.steps}, the concept is as it was then: {error}")
     except BaseException:
         if state.step and keeper.keep():
             log.info("stopped after step %d; the same training goes on from there", state.step)
@@ -135,6 +138,8 @@ def run_training(host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept
     finally:
         if source is not None:
             remove_passed(source, kept.training)
+    if redrawn := sum(report.bad_draws for report in reports):
+        note(f"{redrawn} draws gave no finite loss or gradient and were replaced by others")
     return state
 
 

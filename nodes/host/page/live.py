@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from ....dci_core.ico.train import StepReport
 from ....dci_core.pictures.thumbnails import small_jpeg
 from . import events
 
+log = logging.getLogger(__name__)
 MOST_TRAININGS = 16  # kept for pages that are opened later
 MOST_PREVIEWS = 6
 PREVIEW_PX = 128
@@ -23,7 +25,10 @@ MOST_POINTS = 400
 
 
 class LiveTraining:
-    """One training of one node."""
+    """One training of one node.
+
+    notes  what the node should say of it when it has ended
+    """
 
     def __init__(self, title: str) -> None:
         self.facts: dict[str, Any] = {
@@ -37,6 +42,7 @@ class LiveTraining:
             "points": [],
             "previews": [],
         }
+        self.notes: list[str] = []
         self.seconds: deque[float] = deque(maxlen=TIMED_STEPS)
         self.new: list[list[float]] = []
         self.told = 0.0
@@ -74,6 +80,14 @@ class LiveTraining:
 
 CURRENT: ContextVar[LiveTraining | None] = ContextVar("ico_dci_training", default=None)
 TRAININGS: dict[tuple[str, str], LiveTraining] = {}
+
+
+def note(sentence: str) -> None:
+    """Says it in the log now, and on the node when its training has ended."""
+    log.warning(sentence)
+    live = CURRENT.get()
+    if live is not None:
+        live.notes.append(sentence)
 
 
 @contextmanager

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from dci_core.attention.call import AttentionRule
 from dci_core.errors import BadSettings, TrainingDiverged
+from dci_core.ico import train
 from dci_core.ico.checkpoint import load_state, save_state
 from dci_core.ico.precision import FIRST_SCALE, GROWS_AFTER, LossScale, choose_precision, device_precision
 from dci_core.ico.settings import IcoSettings
-from dci_core.ico.state import TrainState, begin_training, parameters_by_name
+from dci_core.ico.state import TrainState, begin_training, generator_for, parameters_by_name
 from dci_core.ico.train import train_steps
 from dci_core.ico.update import MOST_BAD_DRAWS
 from dci_core.model import Text
@@ -157,6 +158,40 @@ def test_ten_bad_draws_in_a_row_stop_with_the_last_good_state_and_later_ones_may
     assert state.step == 2 and torch.equal(values(state), good)
     list(train_steps(MODEL, DATA, state))
     assert state.step == 6
+
+
+def test_what_goes_on_after_ten_bad_draws_tries_none_of_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[tuple[object, ...]] = []
+
+    def watched(seed: int, *place: object) -> torch.Generator:
+        tried.append(place)
+        return generator_for(seed, *place)
+
+    monkeypatch.setattr(train, "generator_for", watched)
+    state = begin()
+    steps = train_steps(disturbed(*[math.nan] * MOST_BAD_DRAWS), DATA, state)
+    with pytest.raises(TrainingDiverged):
+        next(steps)
+    first = [*tried]
+    assert len(set(first)) == MOST_BAD_DRAWS and state.bad_draws == MOST_BAD_DRAWS
+    save_state(state, tmp_path / "state.safetensors")
+    kept = load_state(
+        tmp_path / "state.safetensors",
+        MODEL,
+        DATA,
+        state.settings,
+        noun="fish",
+        widths=MODEL.kv_shapes(),
+        rare_tokens=RARE,
+    )
+    for again in (state, kept):
+        tried.clear()
+        reports = list(train_steps(disturbed(math.nan), DATA, again))
+        assert not set(tried) & set(first) and reports[0].bad_draws == MOST_BAD_DRAWS + 1
+        assert again.step == 6 and again.bad_draws == 0 and reports[1].bad_draws == 0
+    assert torch.equal(values(state), values(kept))
 
 
 def test_resume_goes_on_at_the_same_scale_and_in_exactly_the_same_steps(tmp_path: Path) -> None:

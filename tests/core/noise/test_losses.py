@@ -44,3 +44,17 @@ def test_the_loss_of_v_prediction_is_the_error_of_v() -> None:
     expected = ((v(guess) - v(x0)) ** 2).mean().item()
     loss = noise_loss(noise_of(x, guess, SIGMA), noise, SIGMA, prediction="v")
     assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_loss_of_edm_is_the_error_of_its_network() -> None:
+    x0, noise, guess, std = rows(), rows(), rows(), 0.5
+    level = SIGMA[:, None, None, None]
+    x = x0 + level * noise
+
+    def network(clean: torch.Tensor) -> torch.Tensor:  # x0 = c_skip x + c_out F
+        skip, out = std**2 / (level**2 + std**2), level * std / (level**2 + std**2).sqrt()
+        return (clean - skip * x) / out
+
+    expected = ((network(guess) - network(x0)) ** 2).mean().item()
+    loss = noise_loss(noise_of(x, guess, SIGMA), noise, SIGMA, prediction="v", data_std=std)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
