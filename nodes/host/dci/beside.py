@@ -26,7 +26,7 @@ from ..attention.cross import with_rule
 from ..families.sampling import borrowed_share
 from ..model_call import ModelCall
 from .auxiliary_conds import Auxiliary, without_controls
-from .beside_options import watching
+from .beside_options import hand_back, watching
 from .levels import sigma_of
 from .paired_sampling import Paired, finished, for_both
 from .plan import KEY, DbimRecord, DciPatch
@@ -97,11 +97,12 @@ class BesideGuests:
         """x0 of both latents [(b branch) ...] at one noise level."""
         x, y = (part.contiguous() for part in unpair(both))
         level = levels[::2] if levels.ndim and levels.shape[0] == both.shape[0] else levels
-        after, options = self.apart_from_sampler(options)
+        given, (after, options) = options, self.apart_from_sampler(options)
         acts = is_open(sigma_of(level), self.threshold)
         self.views.clear()
         if not acts or self.auxiliary is None:
             concept, found = self.guided(self.guider, x, level, options, seed, bool(after))
+            hand_back(given, options)
             return finished(after, pair(concept, y), both, levels, found, [y, y], options)
         alone = self.alone(options)
         # What DBIM reads of the auxiliary branch, without a trace for anyone else
@@ -109,9 +110,9 @@ class BesideGuests:
             own = self.auxiliary.run_own(y, level, alone)
         # The run that the host and its guests know, and what it predicted on the way
         plain: dict[str, Tensor] = {}
-        concept, found = self.guided(
-            self.guider, x, level, watching(options, self.guider.conds, x, plain), seed, bool(after)
-        )
+        watched = watching(options, self.guider.conds, x, plain)
+        concept, found = self.guided(self.guider, x, level, watched, seed, bool(after))
+        hand_back(given, watched)
         # The auxiliary's guidance
         shares = self.patch.settings.guidance == "shared"
         moves = borrowed_share(self.guider.inner_model.model_sampling, sigma_of(level)) if shares else 1.0
@@ -126,6 +127,7 @@ class BesideGuests:
     ) -> tuple[Tensor, list[Tensor]]:
         """(x0 of a guider, its conditional and unconditional predictions where the sampler looks at them)."""
         found: list[Tensor] = []
+        given = options
         if looks:
             options = {**options, "sampler_post_cfg_function": [*options.get("sampler_post_cfg_function", [])]}
 
@@ -136,7 +138,9 @@ class BesideGuests:
 
             options["sampler_post_cfg_function"].append(look)
         call = guider if guider is self.guider else type(guider).predict_noise.__get__(guider)
-        return call(x, level, model_options=options, seed=seed), found or [x, x]
+        x0 = call(x, level, model_options=options, seed=seed)
+        hand_back(given, options)
+        return x0, found or [x, x]
 
     def apart_from_sampler(self, options: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """(functions that the sampler itself put after the guidance, the options without them)."""
@@ -178,7 +182,8 @@ class BesideGuests:
         self.record.rows += num_rows
         self.record.plain_rows += 0 if self.is_auxiliary else num_rows
         whose = self.auxiliary.twins if self.auxiliary is not None else {}
-        known = set(whose) if self.is_auxiliary else set(whose.values()) & self.views.known()
+        shown = tuple(call.x.shape[-2:])
+        known = set(whose) if self.is_auxiliary else set(whose.values()) & self.views.known(shown)
         chunks = [index for index, uuid in enumerate(uuids) if uuid in known]
         if not chunks or num_rows % len(uuids):
             return call.run(executor)
@@ -195,12 +200,13 @@ class BesideGuests:
         views: Views = {}
         rule = keeping_rule(views, dbim.shares, rows, words, dbim.token_sharpness, call.x.device)
         x0 = call.with_options(with_rule(call.options, self.layers, rule)).run(executor)
-        self.views.keep(views, chunks)
+        self.views.keep(views, chunks, tuple(call.x.shape[-2:]))
         return x0
 
     def blending(self, executor: Any, call: ModelCall, rows: tuple[int, ...], chunks: list[Any]) -> Tensor:
         """A call of the concept branch with the auxiliary's views blended into these rows."""
-        kept, shown, size = self.views.take(chunks), tuple(call.x.shape[-2:]), len(rows) // len(chunks)
+        shown, size = tuple(call.x.shape[-2:]), len(rows) // len(chunks)
+        kept = self.views.take(chunks, shown)
         if any(view.out.shape[0] != len(rows) for view in kept.values()):
             raise BadSettings(
                 f"another node runs {len(rows)} rows of the model where the auxiliary branch has others",

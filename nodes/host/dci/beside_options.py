@@ -11,6 +11,7 @@ from torch import Tensor
 from .plan import KEY
 
 PREDICTIONS = "calc_cond_batch"  # the host's kind of wrapper around all conditionings of a step
+OURS = ("transformer_options", "sampler_post_cfg_function")  # what such a copy has of ours
 WINDOWS = "context_handler"  # it cuts a step into windows of frames, around those wrappers
 
 
@@ -20,6 +21,13 @@ def with_wrapper(options: dict[str, Any], function: Callable[..., Any]) -> dict[
     wrappers = dict(inner.get("wrappers", {}))
     wrappers[PREDICTIONS] = {**wrappers.get(PREDICTIONS, {}), KEY: [function]}
     return {**options, "transformer_options": {**inner, "wrappers": wrappers}}
+
+
+def hand_back(options: dict[str, Any], used: Mapping[str, Any]) -> None:
+    """Puts what guests left in a copy of a run's options into these, where they look for it at the next step."""
+    for name, left in used.items():
+        if name not in OURS:
+            options.setdefault(name, left)
 
 
 def watching(options: dict[str, Any], conds: Mapping[str, Any], x: Tensor, plain: dict[str, Tensor]) -> dict[str, Any]:

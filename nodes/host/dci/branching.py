@@ -25,7 +25,7 @@ from ..model_call import ModelCall
 from .beside import RUN, BesideGuests
 from .conds import check_marked, doubled_mask, paired_conds, unlike_lengths
 from .controls import branch_controls
-from .guests import guests_of
+from .guests import guests_of, troubles_of
 from .levels import remembered, sigma_of
 from .noise import freshness, start_noise, with_branch_noise
 from .plan import KEY, DbimRecord, DciPatch
@@ -103,6 +103,8 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
         warn_of_changed_text(guider.conds, patch.plan, record)
         record.guests = (*guests_of(guider), *unlike_lengths(guider.conds, patch.plan))
         if record.guests:
+            for sentence in troubles_of(guider) if patch.settings.window < 1 else ():
+                record.warn(sentence)
             run = BesideGuests(patch, record, guider, other, threshold, partial(watch, sigmas, threshold, record))
             mine = run.around(sampler, with_branch_noise(sampler, other_seed, is_one))
             rest = (denoise_mask, callback, disable_pbar, seed, *args)

@@ -16,12 +16,26 @@ PLAIN_OBJECTS = (
 )  # that a model's patches may replace without touching rows
 HOST = ("comfy.", "comfy_extras.")  # where the host's own classes live
 
+# Functions around the model call that cannot be right beside us, by the end of their module's name, and what to do.
+TROUBLED = {
+    "fbcache_nodes": (
+        "First Block Cache counts the model calls of a step, and DCI adds some while its window is open: where the "
+        "window closes one call is taken for another; set the window to 1, or use EasyCache in its place"
+    ),
+}
+
 Guider = Any
 
 
 def guests_of(guider: Guider) -> tuple[str, ...]:
     """The kinds of guest in a run that is about to start; nothing where the host alone acts."""
     return tuple(name for name, is_there in GUESTS.items() if is_there(guider))
+
+
+def troubles_of(guider: Guider) -> tuple[str, ...]:
+    """A sentence for each guest that DCI disturbs."""
+    module = getattr(guider.model_options.get("model_function_wrapper"), "__module__", None) or ""
+    return tuple(sentence for name, sentence in TROUBLED.items() if module.rpartition(".")[2] == name)
 
 
 def transformer_options(guider: Guider) -> dict[str, Any]:

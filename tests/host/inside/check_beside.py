@@ -85,6 +85,33 @@ def test_a_guest_that_reduces_over_the_batch_reduces_over_the_pictures() -> None
     black_of(patching("set_model_sampler_post_cfg_function", over_the_batch))
 
 
+def remembering(args: dict[str, Any]) -> Tensor:
+    """Pushes on from the step before, which it keeps in the run's options, as momentum guidance does."""
+    kept = args["model_options"].setdefault("a_guest", {})
+    before = kept.get("x0", args["denoised"])
+    kept["x0"] = args["denoised"]
+    return args["denoised"] + 0.3 * (args["denoised"] - before)
+
+
+def test_a_guest_that_keeps_things_in_the_runs_options_finds_them_again() -> None:
+    black_of(patching("set_model_sampler_post_cfg_function", remembering))
+    black_of(patching("set_model_sampler_post_cfg_function", remembering), ("shared",), sampler="euler_cfg_pp")
+
+
+def cropping(args: dict[str, Any]) -> Tensor:
+    """Guides away from what the model predicts of a part alone, as sliding window guidance does."""
+    from comfy.samplers import calc_cond_batch
+
+    x, out = args["input"][..., :8].contiguous(), args["denoised"].clone()
+    (part,) = calc_cond_batch(args["model"], [args["cond"]], x, args["sigma"], args["model_options"])
+    out[..., :8] += 0.3 * (out[..., :8] - part)
+    return out
+
+
+def test_a_guest_that_runs_a_part_of_the_picture_again_is_left_alone() -> None:
+    black_of(patching("set_model_sampler_post_cfg_function", cropping))
+
+
 def skipping() -> Callable[..., Any]:
     """A cache around the model's forward: by uuid, with one slice for each chunk, every second step from the cache."""
     kept: dict[Any, Tensor] = {}
@@ -166,3 +193,15 @@ def test_a_run_without_guests_names_none() -> None:
     patched, record = apply(model, pair, window=0.6)
     sample(patched, positive, NEGATIVE, steps=2)
     assert record.guests == ()
+
+
+def test_a_cache_that_counts_the_calls_of_a_step_is_told_where_the_window_closes() -> None:
+    def counted(apply_model: Any, args: Any) -> Tensor:
+        return apply_model(args["input"], args["timestep"], **args["c"])
+
+    model, pair, positive = made()
+    for module, window, is_told in (("a.fbcache_nodes", 0.6, True), ("a.fbcache_nodes", 1.0, False), ("a", 0.6, False)):
+        counted.__module__ = module
+        patched, record = apply(patching("set_model_unet_function_wrapper", counted)(model), pair, window=window)
+        sample(patched, positive, NEGATIVE, steps=2)
+        assert record.guests and is_told is any("First Block Cache" in sentence for sentence in record.warnings)
