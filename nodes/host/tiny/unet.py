@@ -122,8 +122,18 @@ class TinyWords:
         """The one that ships with the world, whatever the path."""
         return cls()
 
-    def __call__(self, text: str, **kwargs: Any) -> dict[str, list[int]]:
-        return {"input_ids": [self.begin, *self.words.encode(text).ids, self.end]}
+    def __call__(
+        self, text: Any, *, add_special_tokens: bool = True, truncation: bool = False, max_length: int | None = None,
+        **kwargs: Any,
+    ) -> dict[str, list[Any]]:  # fmt: skip
+        """Ids of one text, or of each of a list of texts as some prompt nodes ask."""
+        rows = []
+        for one in [text] if isinstance(text, str) else text:
+            ids = self.words.encode(one).ids
+            if truncation and max_length is not None:
+                ids = ids[: max(0, max_length - 2 * add_special_tokens)]
+            rows.append([self.begin, *ids, self.end] if add_special_tokens else ids)
+        return {"input_ids": rows[0] if isinstance(text, str) else rows}
 
     def get_vocab(self) -> dict[str, int]:
         """Entry -> id."""

@@ -38,6 +38,10 @@ def test_the_tokenizer_answers_in_every_way_that_it_is_asked() -> None:
     bare = asked([PROMPT], truncation=False, add_special_tokens=False)["input_ids"][0]
     assert bare == one[1:-1] and asked.encode(PROMPT) == one
     plain = worlds()[2].tokenizer.clip_l.tokenizer
+    one = plain("a fish in snow")["input_ids"]
+    assert plain(["a fish in snow", ""])["input_ids"] == [one, [one[0], one[-1]]]
+    assert plain("a fish in snow", add_special_tokens=False)["input_ids"] == one[1:-1]
+    assert plain("a fish in snow", truncation=True, max_length=4)["input_ids"] == [*one[:3], one[-1]]
     for kwargs in ({}, {"add_special_tokens": False}, {"truncation": True, "max_length": 3}):
         assert asked("a fish in snow", **kwargs)["input_ids"] == plain("a fish in snow", **kwargs)["input_ids"]
     assert "return_tensors" in refusal(asked, PROMPT, return_tensors="pt")
