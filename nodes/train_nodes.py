@@ -13,6 +13,8 @@ from ..dci_core.families.unet import FAMILIES
 from ..dci_core.ico.precision import AUTO
 from ..dci_core.ico.rank import CHOICES as RANKS
 from ..dci_core.ico.settings import CHOICES, IcoSettings
+from ..dci_core.pictures.reference import make_picture
+from ..dci_core.tiny.photographs import WARNING, are_photographs
 from . import node_ui, sockets
 from .fields import schema, text, widget
 from .host.concept.apply import with_concept
@@ -207,10 +209,9 @@ def lesson_from(values: dict[str, Any], graph: Any = None, node: Any = None) -> 
 def cautions(concept: Concept, lesson: Lesson) -> list[str]:
     """What a user should know of a training that went well."""
     side, told = FAMILIES["tiny"].picture_size, []
-    if concept.family == "tiny" and any(max(image.shape[:2]) > side for image in lesson.images):
-        told.append(
-            f"the tiny world draws simple shapes at {side} px: real photographs become mush; use SD 1.x or SDXL"
-        )
+    small = [make_picture(image.cpu(), side).pixels for image in lesson.images] if concept.family == "tiny" else []
+    if are_photographs(small):
+        told.append(WARNING)
     if len(lesson.images) == 1:
         told.append(
             "it learned from one picture, so the concept may keep that picture's place and pose; 4 or more of the same "

@@ -12,6 +12,7 @@ from ..errors import BadSettings
 from ..ico.settings import check_settings
 from ..pictures.reference import load_pictures
 from ..tiny.defaults import DEFAULTS, FLOW
+from ..tiny.photographs import WARNING, are_photographs
 from .choices import chosen
 from .console import Console
 from .places import check_out
@@ -29,6 +30,8 @@ def train(options: Namespace, console: Console) -> int:
     size = tiny_world.family.picture_size
     pictures = load_pictures(options.images, size)
     class_pictures = load_pictures(options.class_pictures, size) if options.class_pictures else []
+    if are_photographs([picture.pixels for picture in pictures]):
+        console.say(f"warning: {WARNING}")
     data = encode(tiny_world, pictures, class_pictures)
     state = start(tiny_world, data, course, resumes=options.resume)
     try:
