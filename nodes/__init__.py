@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import (
     concept_nodes,
     dynaip_nodes,
+    picture_nodes,
     preview_nodes,
     sample_nodes,
     score_nodes,
@@ -17,6 +18,7 @@ from . import (
 
 NODES: list[type[io.ComfyNode]] = [
     *train_nodes.NODES,
+    *picture_nodes.NODES,
     *concept_nodes.NODES,
     *sample_nodes.NODES,
     *preview_nodes.NODES,

@@ -129,10 +129,17 @@ def open_image(path: Path) -> Image.Image:
 
 
 def _load(path: Path, size: int) -> Picture:
-    beside = path.with_name(path.stem + MASK_SUFFIX)
-    words = path.with_suffix(".txt")
-    mask = open_image(beside) if beside.exists() else None
-    return make_picture(open_image(path), size, mask, read_caption_file(words) if words.exists() else None, path.name)
+    mask, caption = companions(path)
+    return make_picture(open_image(path), size, mask, caption, path.name)
+
+
+def companions(path: Path) -> tuple[Image.Image | None, str | None]:
+    """(mask, caption) that lie beside a picture: `cat.mask.png` and `cat.txt` of `cat.png`; raises BadPicture."""
+    beside, words = path.with_name(path.stem + MASK_SUFFIX), path.with_suffix(".txt")
+    return (
+        open_image(beside) if beside.exists() else None,
+        read_caption_file(words) if words.exists() else None,
+    )
 
 
 def read_caption_file(path: Path) -> str:

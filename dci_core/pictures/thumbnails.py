@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -19,6 +20,11 @@ def small_jpeg(picture: Image.Image, most_px: int = COVER_PX) -> bytes:
     held = io.BytesIO()
     small.save(held, "JPEG", quality=QUALITY)
     return held.getvalue()
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    """A picture of Pillow's as [h w 3], or [h w] for a grey one, in 0..1."""
+    return torch.from_numpy(np.array(image)).float() / 255
 
 
 def image_of(pixels: Tensor) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,16 @@ def read_caption(text: str) -> Caption:
         )
     before, after = text.split(PLACEHOLDER)
     return Caption(before, after)
+
+
+def with_place(caption: str, noun: str) -> str:
+    """The caption with `{concept}` for the first such noun, where it has no place for the concept yet.
+
+    with_place("a dog on a sofa", "dog") == "a {concept} on a sofa"
+    """
+    if not noun or PLACEHOLDER in caption:
+        return caption
+    return re.sub(rf"(?<!\w){re.escape(noun)}(?!\w)", lambda _: PLACEHOLDER, caption, count=1, flags=re.IGNORECASE)
 
 
 def tokenize(encoder: TokenEncoder, text: str) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dci_core.errors import BadSettings, PromptTooLong, SpanNotFound
+from dci_core.text.captions import with_place
 from dci_core.text.tokens import PromptPair, TokenSet, find_span
 
 from ..dci.cross_model import TRIGGER, CrossModel
@@ -99,3 +100,9 @@ def test_slots_skip_the_marks_of_each_chunk() -> None:
 def test_a_span_outside_the_prompt_is_refused(span: tuple[int, ...], real: tuple[int, ...]) -> None:
     with pytest.raises(SpanNotFound):
         TokenSet(span, real)
+
+
+def test_a_caption_without_a_place_gets_one_at_the_noun() -> None:
+    assert with_place("A Dog with a dog bowl", "dog") == "A {concept} with a dog bowl"
+    assert with_place("a {concept} and a dog", "dog") == "a {concept} and a dog"
+    assert with_place("a doghouse", "dog") == "a doghouse" and with_place("a dog", "") == "a dog"

@@ -15,6 +15,7 @@ from marks import Absent, slow
 
 IDS = {
     "ICOTrainConcept": "ICO Train Concept",
+    "ICOLoadPictures": "Load ICO Pictures",
     "ICOLoadConcept": "Load ICO Concept",
     "ICOSaveConcept": "Save ICO Concept",
     "ICOExportConcept": "Export ICO Concept",
