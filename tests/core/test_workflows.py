@@ -96,8 +96,30 @@ def test_a_note_says_which_files_go_where(path: Path) -> None:
 
 @each
 def test_nothing_hangs_on_one_machine(path: Path) -> None:
-    texts = list(strings(read(path)))
+    flow = read(path)
+    bare = [{**node, "properties": {**node["properties"], "models": []}} for node in flow["nodes"]]
+    texts = list(strings({**flow, "nodes": bare}))
     assert not [text for text in texts if re.search(r"(^|[\s`'\"])(/\w|~/|[A-Za-z]:\\|file:)|\\\\|://", text)]
+
+
+def test_public_model_files_have_a_download_link() -> None:
+    """Where the page looks for it when the file is missing; names of the user's own files have none."""
+    found = {}
+    for path in SHIPPED:
+        for node in read(path)["nodes"]:
+            for model in node["properties"].get("models", ()):
+                assert set(model) == {"name", "url", "directory"} and model["name"] in node["widgets_values"]
+                assert re.fullmatch(r"https://huggingface\.co/[\w.-]+/[\w.-]+/resolve/main/[\w.-]+", model["url"])
+                assert model["url"].endswith(f"/{model['name']}")
+                assert model["directory"] in ("checkpoints", "controlnet")
+                found[path.name[0], node["type"]] = model["name"]
+    loaders = {
+        (path.name[0], node["type"])
+        for path in SHIPPED
+        for node in read(path)["nodes"]
+        if node["type"] in ("CheckpointLoaderSimple", "ControlNetLoader")
+    }
+    assert set(found) == loaders != set()
 
 
 @each
