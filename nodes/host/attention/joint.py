@@ -43,16 +43,16 @@ class Site:
 class CallFrame:
     """What one model call tells all its blocks.
 
-    grid      (h, w) of the picture's own image tokens; rows of reference latents follow them
-    reads     [b] on the CPU, 1 where a row of the batch reads references, 0 where it never does
-    text      number of text rows, noted when the call gets there
-    is_asked  whether a block's replacement was run: a model that another node runs in its own way asks none
+    grid        (h, w) of the picture's own image tokens; rows of reference latents follow them
+    reads       [b] on the CPU, 1 where a row of the batch reads references, 0 where it never does
+    text        number of text rows, noted when the call gets there
+    is_reached  whether a block's attention came by; it does not where another node runs the model in a way of its own
     """
 
     grid: tuple[int, int]
     reads: Tensor
     text: int = 0
-    is_asked: bool = False
+    is_reached: bool = False
 
     def note_text(self, args: dict[str, Any]) -> dict[str, Any]:
         """The host's `post_input` patch; changes nothing."""
@@ -103,7 +103,7 @@ class BlockRun:
         """The attention's output [b n c] with what the rules add there; q, k as for `call`."""
         if self.is_done or q.shape[2] != self.total:
             return out
-        self.is_done = True
+        self.is_done = self.frame.is_reached = True
         call = self.call(q, k, pe)
         for rule, place in self.site.rules:
             delta = rule(call)
@@ -140,7 +140,6 @@ def replacement(block: BlockId, site: Site, frame: CallFrame, previous: Replacem
 
     def replace(args: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
         original = extra["original_block"]
-        frame.is_asked = True
 
         def watched(args: dict[str, Any]) -> dict[str, Any]:
             is_joint = "txt" not in args

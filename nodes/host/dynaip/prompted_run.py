@@ -24,13 +24,13 @@ Where = tuple[torch.device, torch.dtype]
 class PromptedRun:
     """What lasts for one run.
 
-    kept   (number of the first reference with the same tokens, device and precision) -> its keys and values; at most as
-           many as there are references and devices
-    sites  what happens in each block while these references are read
-    size   of the run's latent
-    maps   where the model looks for nouns, if any reference has one
-    sigma  noise level of the model call before
-    asked  whether any block of this run ran its replacement
+    kept     (number of the first reference with the same tokens, device and precision) -> its keys and values; at most
+             as many as there are references and devices
+    sites    what happens in each block while these references are read
+    size     of the run's latent
+    maps     where the model looks for nouns, if any reference has one
+    sigma    noise level of the model call before
+    reached  whether the attention of any block of this run came by
     """
 
     references: tuple[HeldReference, ...]
@@ -40,14 +40,14 @@ class PromptedRun:
     size: tuple[int, ...] | None = None
     maps: NounMaps | None = None
     sigma: float | None = None
-    asked: bool = False
+    reached: bool = False
 
     def clear(self) -> None:
         """Releases everything."""
         self.kept.clear()
         self.sites.clear()
         self.size = self.maps = self.sigma = None
-        self.asked = False
+        self.reached = False
 
     def begin(self, noise: Tensor, where: Where) -> None:
         """Forgets the run before and computes keys and values for this one."""
@@ -70,10 +70,10 @@ class PromptedRun:
             self.kept[first, where] = reference.adapter.keys_and_values(reference.tokens, *where)
         return self.kept[first, where]
 
-    def was_asked(self, frame: CallFrame) -> bool:
+    def was_reached(self, frame: CallFrame) -> bool:
         """Whether a block of this run, up to this model call, asked what it should read."""
-        self.asked = self.asked or frame.is_asked
-        return self.asked
+        self.reached = self.reached or frame.is_reached
+        return self.reached
 
     def step_to(self, sigma: float, text_rows: int) -> None:
         """Tells the run of a model call at this noise level; at a new one the maps of the one before are closed."""

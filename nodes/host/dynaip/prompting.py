@@ -108,7 +108,7 @@ def around_call(run: PromptedRun) -> Wrapper:
         if frame is not None:
             call = call.with_options(with_sites(call.options, frame, sites))
         out = call.run(executor)
-        if frame is not None and not run.was_asked(frame):
+        if frame is not None and not run.was_reached(frame):
             run.record.warn(UNREAD)
         run.record.file(sigma)
         return out

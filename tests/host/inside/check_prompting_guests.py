@@ -83,6 +83,39 @@ def with_own_forward(model: Any) -> Any:
     return clone
 
 
+def with_own_blocks(model: Any) -> Any:
+    """A guest that asks a block's replacement and then runs the block without the options that it is given."""
+    clone, kept = model.clone(), model.model.diffusion_model.forward
+
+    def deaf(slot: Any) -> Any:
+        def replace(args: dict[str, Any], extra: dict[str, Any]) -> Any:
+            block = extra["original_block"]
+            given = args.get("transformer_options")
+            own = lambda now: block({**now, "transformer_options": given})  # noqa: E731
+            return slot(args, {**extra, "original_block": own})
+
+        return replace
+
+    def hidden(value: Any) -> Any:
+        if not (isinstance(value, dict) and "patches_replace" in value):
+            return value
+        slots = {key: deaf(slot) for key, slot in value["patches_replace"].get("dit", {}).items()}
+        return {**value, "patches_replace": {**value["patches_replace"], "dit": slots}}
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return kept(*map(hidden, args), **{key: hidden(value) for key, value in kwargs.items()})
+
+    clone.add_object_patch("diffusion_model.forward", forward)
+    return clone
+
+
+def test_a_subject_whose_blocks_are_run_without_what_they_are_given_is_told() -> None:
+    for name in FAMILIES:
+        model, record = prompted(name)
+        assert torch.equal(run(name, with_own_blocks(model)), run(name, thin_model(name))), name
+        assert len(record.warnings) == 1 and not record.strengths, name
+
+
 def test_a_subject_that_no_block_reads_is_told_once() -> None:
     heard: list[list[str]] = []
     for name in FAMILIES:
