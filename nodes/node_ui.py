@@ -35,16 +35,20 @@ def about_concept(concept: Concept) -> str:
     return ", ".join(parts)
 
 
-def trained(concept: Concept, losses: Sequence[float], warnings: Sequence[str] = ()) -> dict[str, list[Any]]:
-    """Of a training: what was learned, and how the loss went."""
-    return said(
+def trained(
+    concept: Concept, losses: Sequence[float], warnings: Sequence[str] = (), samples: Sequence[Mapping[str, str]] = ()
+) -> dict[str, list[Any]]:
+    """Of a training: what was learned, how the loss went, and its samples as the host's page shows pictures."""
+    told = said(
         about_concept(concept),
         f"write in prompts: {concept.phrase}",
+        f"{len(samples)} samples in output/{samples[0]['subfolder']}" if samples else "",
         warnings=warnings,
         trigger=concept.phrase,
         steps=len(losses),
         points=thinned(losses),
     )
+    return {**told, "images": list(samples)} if samples else told
 
 
 def thinned(losses: Sequence[float], most: int = MOST_POINTS) -> list[list[float]]:

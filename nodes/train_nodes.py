@@ -12,13 +12,16 @@ from ..dci_core.concept.learned import Concept
 from ..dci_core.families.unet import FAMILIES
 from ..dci_core.ico.precision import AUTO
 from ..dci_core.ico.rank import CHOICES as RANKS
+from ..dci_core.ico.samples import COVER_PROMPT
 from ..dci_core.ico.settings import CHOICES, IcoSettings
 from ..dci_core.pictures.reference import make_picture
+from ..dci_core.text.captions import read_caption, with_place
 from ..dci_core.tiny.photographs import WARNING, are_photographs
 from . import node_ui, sockets
 from .fields import schema, text, widget
 from .host.concept.apply import with_concept
 from .host.ico.planned_prompts import PlannedPrompt, connected_pairs
+from .host.ico.samples import Samples, no_picture
 from .host.ico.training import Lesson, train_concept
 from .host.page.live import live_training
 from .maps import draw_losses
@@ -167,6 +170,22 @@ def more_inputs() -> list[Any]:
             tooltip="A prompt that you will draw with. Checked before the first step: trigger and noun must stand in "
             "it. Empty: nothing to check. Connected DCI Prompt Pairs are always checked.",
         ),
+        widget(
+            io.Int,
+            "sample_every",
+            default=0,
+            min=0,
+            max=100000,
+            optional=True,
+            advanced=True,
+            tooltip="Steps between rounds of samples, to pick the best step by; 0 is none.",
+        ),
+        text(
+            "sample_prompts",
+            optional=True,
+            multiline=True,
+            tooltip="What samples show, a prompt a line, trigger and noun in each. Empty: the concept alone.",
+        ),
     ]
 
 
@@ -179,6 +198,16 @@ def planned_prompts(prompts: Sequence[str | None], graph: Any, node: Any) -> lis
     """What the concept is to be drawn with: the node's own check prompts, and those of pairs that read its concept."""
     own = [PlannedPrompt(prompt, "the input prompt") for prompt in prompts if prompt and prompt.strip()]
     return own + (connected_pairs(graph, str(node)) if graph and node is not None else [])
+
+
+def sample_prompts(one: dict[str, Any]) -> list[str]:
+    """What samples show, each with `{concept}` for trigger and noun; raises SpanNotFound."""
+    lines = [line.strip() for line in one.get("sample_prompts", "").splitlines() if line.strip()]
+    phrase = f"{one['trigger'].strip()} {one['noun'].strip()}"
+    found = [with_place(line, phrase) for line in lines] or [COVER_PROMPT]
+    for prompt in found:
+        read_caption(prompt)
+    return found
 
 
 def lesson_from(values: dict[str, Any], graph: Any = None, node: Any = None) -> Lesson:
@@ -203,6 +232,7 @@ def lesson_from(values: dict[str, Any], graph: Any = None, node: Any = None) -> 
         precision=one.get("precision", AUTO),
         rank=one.get("rank", AUTO),
         planned=planned_prompts(values.get("prompt") or (), graph, node),
+        samples=Samples(one.get("sample_every", 0), sample_prompts(one)),
     )
 
 
@@ -250,6 +280,9 @@ class ICOTrainConcept(io.ComfyNode):
                 ),
                 io.Image.Output("loss", display_name="loss", tooltip="The loss over the steps, drawn."),
                 io.String.Output("phrase", display_name="trigger", tooltip="Trigger and noun, as a prompt needs them."),
+                io.Image.Output(
+                    "samples", display_name="samples", tooltip="All samples, by step and prompt; nothing without them."
+                ),
             ],
         )
 
@@ -260,8 +293,10 @@ class ICOTrainConcept(io.ComfyNode):
         with live_training(f"{lesson.trigger} {lesson.noun}") as live:
             concept, losses = train_concept(base_model[0], base_clip[0], vae[0], lesson)
         model, clip = with_concept(base_model[0], base_clip[0], concept, 1.0)
-        told = node_ui.trained(concept, losses, [*live.notes, *cautions(concept, lesson)])
-        return io.NodeOutput(model, clip, concept, draw_losses(losses), concept.phrase, ui=told)
+        files, pictures = lesson.samples.write(), lesson.samples.batch()
+        told = node_ui.trained(concept, losses, [*live.notes, *cautions(concept, lesson)], files)
+        shown = no_picture() if pictures is None else pictures
+        return io.NodeOutput(model, clip, concept, draw_losses(losses), concept.phrase, shown, ui=told)
 
 
 NODES: list[type[io.ComfyNode]] = [ICOTrainConcept]

@@ -59,15 +59,20 @@ def kept_at(model: Any, clip: Any, vae: Any, lesson: Lesson, family: Family) -> 
     )  # fmt: skip
     key = short_hash([repr((inputs, training_facts(lesson, family))).encode()])
     name, steps = as_part(lesson.trigger), lesson.settings.steps
-    own = short_hash([repr((key, steps, lesson.trigger, lesson.keep_rank)).encode()])
     older = lesson.first_key((base_hash(model, family) or "") + patches_hash(model))
-    place = folders.new_path(f"trained/{name}-{own}")
+    place = concept_at(key, steps, lesson)
     return Kept(
         place,
         place.with_name(f"{name}-{key}-{steps}{ENDING}"),
         key,
         place.with_name(f"{name}-{older}{ENDING}"),
     )
+
+
+def concept_at(key: str, steps: int, lesson: Lesson) -> Path:
+    """Where the finished concept of so many steps of a training lies, with the lesson's trigger and rank."""
+    own = short_hash([repr((key, steps, lesson.trigger, lesson.keep_rank)).encode()])
+    return folders.new_path(f"trained/{as_part(lesson.trigger)}-{own}")
 
 
 def step_of(path: Path) -> int | None:
@@ -78,13 +83,13 @@ def step_of(path: Path) -> int | None:
         return None
 
 
-def tidy(folder: Path, in_use: Sequence[Path] = (), now: float | None = None) -> list[Path]:
+def tidy(folder: Path, in_use: Sequence[Path] = (), now: float | None = None, ending: str = ENDING) -> list[Path]:
     """Training files that are too old or too many are removed, each with a word in the log; returns them.
 
     in_use  files that stay, beside the newest one
     """
     now = time.time() if now is None else now
-    dated = sorted(((path.stat().st_mtime, path) for path in folder.glob(f"*{ENDING}")), reverse=True)
+    dated = sorted(((path.stat().st_mtime, path) for path in folder.glob(f"*{ending}")), reverse=True)
     removed = []
     for place, (changed, path) in enumerate(dated):
         days = (now - changed) / 86400

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from einops import rearrange
@@ -18,6 +18,7 @@ from ....dci_core.ico.settings import IcoSettings, check_settings
 from ....dci_core.pictures.reference import Picture, make_picture
 from ..concept.identity import digest
 from .planned_prompts import PlannedPrompt
+from .samples import Samples
 from .trainable import check_latents
 
 FIRST_VERSION = "0.1.0"
@@ -35,6 +36,7 @@ class Lesson:
     preview_every             steps between two preview pictures; 0: none
     precision, rank           asked for: auto, or a choice; the settings hold what was chosen; rank None: as in them
     planned                   prompts that the concept is to be drawn with, checked before any work
+    samples                   pictures that are drawn meanwhile; they collect here
     """
 
     noun: str
@@ -51,6 +53,7 @@ class Lesson:
     precision: str = "fp32"
     rank: str | None = None
     planned: Sequence[PlannedPrompt] = ()
+    samples: Samples = field(default_factory=Samples)
 
     def first_key(self, base: str) -> str:
         """The key of an unfinished training as version 0.1.0 named it; such files go on, CLIP and VAE untold."""

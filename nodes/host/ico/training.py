@@ -32,12 +32,13 @@ from ..concept.identity import base_hash
 from ..families.unet import family_of
 from ..page.live import note
 from .covers import cover_latent, cover_picture
-from .kept import Kept, kept_at, remove_passed, tidy
+from .kept import Kept, concept_at, kept_at, remove_passed, tidy
 from .lessons import Lesson, acting, check_lesson, encode_lesson
 from .model import HostModel
 from .planned_prompts import check_planned
 from .previews import Preview
 from .residence import chosen_precision, computing_in, load_whole, whole
+from .samples import ENDING as SAMPLES
 from .thaw import open_to_gradients
 from .trainable import cautions_of, check_present, check_trainable
 
@@ -65,6 +66,7 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     place = kept.concept
     if place.is_file():
         log.info("the concept %s was trained before; taken from %s", lesson.trigger, place.name)
+        recall_samples(model, vae, lesson, kept)
         return load_concept(place), read_losses(place)
     check_takes_files(place.parent)  # before the first step, not after the last
     with torch.inference_mode(False), torch.no_grad():
@@ -72,13 +74,33 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     model, clip = whole(computing_in(model, lesson.settings.precision), clip)
     with loaded(model, clip):
         host = HostModel(model, clip, family)
-        state = run_training(host, data, lesson, kept)
+        state = run_training(host, data, lesson, kept, base)
         latent = cover_latent(host, data, state)
     picture = None if latent is None else cover_picture(model, vae, latent)
+    lesson.samples.decode(model, vae)
     concept = make_concept(state, trigger=lesson.trigger, rank=lesson.keep_rank, base_hash=base, picture=picture)
     if state.step < state.settings.steps:
         return concept, state.losses  # not kept as finished: the next run tries the step again, with other draws
     return keep_finished(concept, state, place), state.losses
+
+
+def recall_samples(model: Any, vae: Any, lesson: Lesson, kept: Kept) -> None:
+    """The samples of a training that was done before, as far as they were drawn then."""
+    samples = lesson.samples
+    if not samples.every:
+        return
+    samples.load(samples.file(kept.training, lesson.trigger, kept.key), lesson.settings.steps)
+    if not samples.latents:
+        note("this training was kept without these samples; change the seed to train, and sample, once more")
+    samples.decode(model, vae)
+
+
+def keep_for_choice(state: TrainState, lesson: Lesson, kept: Kept, base: str | None) -> None:
+    """The concept as it is now stands where a training of so many steps finds it, so that this step can be chosen."""
+    if state.settings.schedule != "constant" or state.step == state.settings.steps:
+        return  # with another schedule so many steps are another training; the last one is kept anyway
+    concept = make_concept(state, trigger=lesson.trigger, rank=lesson.keep_rank, base_hash=base)
+    keep_finished(concept, state, concept_at(kept.key, state.step, lesson))
 
 
 def keep_finished(concept: Concept, state: TrainState, place: Path) -> Concept:
@@ -103,7 +125,9 @@ def chosen(model: Any, lesson: Lesson, family: Family) -> Lesson:
     return replace(lesson, settings=settings)
 
 
-def run_training(host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept) -> TrainState:
+def run_training(
+    host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept, base: str | None = None
+) -> TrainState:
     """The state after the last step, or after the last good one; its file holds what was reached.
 
     A training that has all its steps already is taken as it is: another rank or trigger is cut from it.
@@ -117,6 +141,10 @@ def run_training(host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept
         announce(data, lesson, state, kept.training.parent)
         recomputes = is_short_of_memory(host, data, state)
     tidy(kept.training.parent, [kept.training, *([] if source is None else [source])])
+    samples, shape = lesson.samples, data.latents.shape[2:]
+    sampled = samples.file(kept.training, lesson.trigger, kept.key)
+    samples.load(sampled, state.step)
+    tidy(sampled.parent, [sampled], ending=SAMPLES)
     watcher = Preview(host, data, state, lesson.preview_every)
     keeper = Keeper(kept.training, partial(save_state, state))
     reports: list[StepReport] = []
@@ -125,6 +153,9 @@ def run_training(host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept
             for report in train_steps(host, data, state, sigmas=host.sigmas(), data_std=host.data_std, casts=False):
                 reports.append(report)
                 after_step(reports, watcher, keeper)
+                if samples.is_due(report.step, report.steps):
+                    samples.draw(host, state, shape, sampled)
+                    keep_for_choice(state, lesson, kept, base)
         keeper.keep()
     except TrainingDiverged as error:
         if not state.step:

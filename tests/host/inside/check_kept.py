@@ -53,6 +53,8 @@ def test_every_input_of_the_node_trains_anew_or_does_not_as_listed() -> None:
         "preview_every": 3,
         "class_images": other,
         "class_captions": "a fish",  # the prior asks no pictures
+        "sample_every": 5,
+        "sample_prompts": "a mydog dog",  # drawn meanwhile
         "prompt": "a mydog dog",
     }  # checked, then forgotten
     elsewhere = {"base_model", "base_clip", "vae"}  # the next test

@@ -1,0 +1,120 @@
+"""Pictures of a running training at fixed steps, prompts and seed, so that the best step can be picked afterwards.
+
+Their latents are kept beside the training and decoded when it is over: a VAE that is loaded in between could push out
+what is being trained. At each of these steps the concept is kept too, where a training of so many steps finds it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....dci_core.errors import PackError
+from ....dci_core.files import read_tensors, write_tensors
+from ....dci_core.fingerprint import short_hash
+from ....dci_core.ico.samples import COVER_PROMPT, draw_sample
+from ....dci_core.ico.state import TrainState
+from ....dci_core.names import as_part
+from ....dci_core.pictures.thumbnails import image_of
+from .covers import decoded, stop_if_asked
+from .model import HostModel
+
+log = logging.getLogger(__name__)
+ENDING = ".samples"
+FOLDER = "ico_dci"  # in the host's output folder
+Place = tuple[int, int]  # finished steps, number of the prompt
+
+
+@dataclass
+class Samples:
+    """What is drawn while a training runs.
+
+    every    steps between two rounds; 0: none
+    prompts  with `{concept}` once in each
+    """
+
+    every: int = 0
+    prompts: Sequence[str] = (COVER_PROMPT,)
+    latents: dict[Place, Tensor] = field(default_factory=dict)
+    pictures: dict[Place, Tensor] = field(default_factory=dict)
+    folder: str = ""
+
+    def file(self, training: Path, trigger: str, key: str) -> Path:
+        """Where the latents of this training and these prompts lie."""
+        mine = short_hash([repr(tuple(self.prompts)).encode()])
+        self.folder = f"{as_part(trigger)}-{short_hash([(key + mine).encode()])[:8]}"
+        return training.with_name(f"{as_part(trigger)}-{key}-{mine}{ENDING}")
+
+    def load(self, path: Path, steps: int) -> None:
+        """Takes the latents that are kept, of no more than so many steps; none where there are none."""
+        if not self.every or not path.is_file():
+            return
+        try:
+            kept, _ = read_tensors(path, "samples file")
+            found = {place_of(name): latent for name, latent in kept.items()}
+        except (PackError, ValueError) as error:
+            log.warning("the kept samples %s cannot be read: %s", path.name, error)
+            return
+        self.latents |= {place: latent for place, latent in found.items() if place[0] <= steps}
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether a round belongs behind this step."""
+        return bool(self.every) and (step % self.every == 0 or step == steps)
+
+    def draw(self, host: HostModel, state: TrainState, shape: Sequence[int], path: Path) -> None:
+        """One round: a latent for each prompt, always from the same noise; a round that fails is told and left out."""
+        try:
+            with torch.inference_mode(False):
+                for number, prompt in enumerate(self.prompts):
+                    latent = draw_sample(host, state, prompt, shape=shape, sigmas=host.sigmas(), on_step=stop_if_asked)
+                    self.latents[state.step, number] = latent[0].half().cpu()
+            named = {f"{step}.{number}": latent for (step, number), latent in self.latents.items()}
+            write_tensors(path, named, {"format": "ico-dci samples"})
+        except (PackError, RuntimeError) as error:
+            log.warning("the samples of step %d are not kept: %s", state.step, error)
+
+    def decode(self, model: Any, vae: Any) -> None:
+        """The latents as pictures, by step and prompt, and as files in the host's output folder."""
+        for place in sorted(self.latents):
+            if place[0] % self.every and place[0] != max(step for step, _ in self.latents):
+                continue
+            (self.pictures[place],) = decoded(model, vae, self.latents[place][None])
+
+    def batch(self) -> Tensor | None:
+        """All pictures [b h w 3], a row of prompts for each step; None where there is none."""
+        return torch.stack([self.pictures[place] for place in sorted(self.pictures)]) if self.pictures else None
+
+    def write(self) -> list[Mapping[str, str]]:
+        """The pictures as PNG files, named by step and prompt; how the host's `/view` names them."""
+        import folder_paths
+
+        place = Path(folder_paths.get_output_directory()) / FOLDER / self.folder
+        written = []
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            for (step, number), picture in sorted(self.pictures.items()):
+                name = f"step_{step:05}_prompt_{number + 1}.png"
+                image_of(picture).save(place / name)
+                written.append({"filename": name, "subfolder": f"{FOLDER}/{self.folder}", "type": "output"})
+        except OSError as error:
+            log.warning("the samples are not written to the output folder: %s", error.strerror or error)
+        return written
+
+
+def no_picture() -> Any:
+    """What an output gives that has no picture: nodes behind it do not run."""
+    from comfy_execution.graph_utils import ExecutionBlocker
+
+    return ExecutionBlocker(None)
+
+
+def place_of(name: str) -> Place:
+    """(step, prompt) of a latent's name; raises ValueError."""
+    step, _, number = name.partition(".")
+    return int(step), int(number)

@@ -1,0 +1,91 @@
+"""Samples of a training: no trace in it, kept beside it, and the step that looks best can be had at once."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from check_graph import is_one_sentence, learning, shelf
+from check_kept import steps_made
+from check_training import in_new_folder, lesson, same, train
+from graphs import SEEN, Queue, Red, changed
+from lab import PACK
+
+PROMPTS = ["a {concept}", "a {concept} in snow"]
+
+
+def samples(every: int = 2) -> Any:
+    return PACK["nodes.host.ico.samples"].Samples(every, PROMPTS)
+
+
+def test_samples_leave_no_trace_and_come_again_from_disk() -> None:
+    def check(folder: Path) -> None:
+        plain, losses = train(lesson(steps=4))
+        for file in folder.rglob("zorp*"):
+            file.unlink()
+        drawn = samples()
+        concept, again = train(lesson(steps=4, samples=drawn))
+        assert same(plain, concept) and losses == again
+        assert sorted(drawn.pictures) == [(2, 0), (2, 1), (4, 0), (4, 1)]
+        assert drawn.batch().shape == (4, 128, 128, 3) and not torch.equal(*drawn.batch()[:2])
+        recalled = samples()
+        (_, _), made = steps_made(lambda: train(lesson(steps=4, samples=recalled)))
+        assert made == [] and torch.equal(recalled.batch(), drawn.batch())
+        off = samples(0)
+        train(lesson(steps=4, samples=off))
+        assert off.batch() is None
+
+    in_new_folder(check)
+
+
+def test_the_step_that_looks_best_is_had_without_training() -> None:
+    def check(folder: Path) -> None:
+        straight, _ = train(lesson(steps=2))
+        for file in folder.rglob("zorp*"):
+            file.unlink()
+        train(lesson(steps=4, samples=samples()))
+        (early, losses), made = steps_made(lambda: train(lesson(steps=2)))
+        assert made == [] and same(early, straight) and len(losses) == 2
+        (more, _), made = steps_made(lambda: train(lesson(steps=6, samples=samples(3))))
+        assert made == [5, 6] and more.about.loss["steps"] == 6
+
+    in_new_folder(check)
+
+
+def test_samples_are_files_by_step_and_prompt() -> None:
+    import folder_paths
+
+    def check(folder: Path) -> None:
+        drawn, before = samples(), folder_paths.get_output_directory()
+        train(lesson(steps=2, samples=drawn))
+        with tempfile.TemporaryDirectory() as place:
+            folder_paths.set_output_directory(place)
+            try:
+                told = drawn.write()
+            finally:
+                folder_paths.set_output_directory(before)
+            names = [Path(place) / one["subfolder"] / one["filename"] for one in told]
+            assert [path.name for path in names] == ["step_00002_prompt_1.png", "step_00002_prompt_2.png"]
+            assert all(path.is_file() for path in names)
+
+    in_new_folder(check)
+
+
+def test_a_graph_gets_the_batch_and_a_prompt_without_the_concept_is_told_at_once() -> None:
+    shelf()
+
+    def check(folder: Path) -> None:
+        graph = learning(sample_every=1, sample_prompts="a zorp fish in snow\na {concept}")
+        graph["pictures"] = {"class_type": "LabKeep", "inputs": {"name": "samples", "value": ["train", 5]}}
+        queue = Queue()
+        red = queue.run(changed(graph, {"train.sample_prompts": "a fish"}))
+        assert isinstance(red, Red) and red.node == "train" and is_one_sentence(red)
+        assert not list(folder.rglob("zorp*"))
+        assert queue.run(graph) is None and SEEN["samples"][-1].shape[0] == 2
+        count = len(SEEN["samples"])
+        assert queue.run(changed(graph, {"train.sample_every": 0})) is None
+        assert len(SEEN["samples"]) == count  # nothing came, so the node behind did not run
+
+    in_new_folder(check)
