@@ -186,6 +186,11 @@ def more_inputs() -> list[Any]:
             multiline=True,
             tooltip="What samples show, a prompt a line, trigger and noun in each. Empty: the concept alone.",
         ),
+        sockets.Concept.Input(
+            "start_from",
+            optional=True,
+            tooltip="A finished concept that the training starts from, on the same base model.",
+        ),
     ]
 
 
@@ -233,6 +238,7 @@ def lesson_from(values: dict[str, Any], graph: Any = None, node: Any = None) -> 
         rank=one.get("rank", AUTO),
         planned=planned_prompts(values.get("prompt") or (), graph, node),
         samples=Samples(one.get("sample_every", 0), sample_prompts(one)),
+        start=one.get("start_from"),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ....dci_core.concept.learned import concept_hash
 from ....dci_core.errors import PackError
 from ....dci_core.families.unet import Family
 from ....dci_core.files import read_header
@@ -59,7 +60,8 @@ def kept_at(model: Any, clip: Any, vae: Any, lesson: Lesson, family: Family) -> 
     )  # fmt: skip
     key = short_hash([repr((inputs, training_facts(lesson, family))).encode()])
     name, steps = as_part(lesson.trigger), lesson.settings.steps
-    older = lesson.first_key((base_hash(model, family) or "") + patches_hash(model))
+    start = "" if lesson.start is None else concept_hash(lesson.start)
+    older = lesson.first_key((base_hash(model, family) or "") + patches_hash(model) + start)
     place = concept_at(key, steps, lesson)
     return Kept(
         place,

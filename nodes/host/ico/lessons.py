@@ -9,7 +9,7 @@ from typing import Any
 from einops import rearrange
 from torch import Tensor
 
-from ....dci_core.concept.learned import check_trigger
+from ....dci_core.concept.learned import Concept, check_trigger, concept_hash
 from ....dci_core.errors import BadSettings
 from ....dci_core.families.unet import Family
 from ....dci_core.fingerprint import short_hash
@@ -37,6 +37,7 @@ class Lesson:
     precision, rank           asked for: auto, or a choice; the settings hold what was chosen; rank None: as in them
     planned                   prompts that the concept is to be drawn with, checked before any work
     samples                   pictures that are drawn meanwhile; they collect here
+    start                     concept that the training starts from; None: from nothing
     """
 
     noun: str
@@ -54,6 +55,7 @@ class Lesson:
     rank: str | None = None
     planned: Sequence[PlannedPrompt] = ()
     samples: Samples = field(default_factory=Samples)
+    start: Concept | None = None
 
     def first_key(self, base: str) -> str:
         """The key of an unfinished training as version 0.1.0 named it; such files go on, CLIP and VAE untold."""
@@ -80,6 +82,7 @@ def training_facts(lesson: Lesson, family: Family) -> dict[str, Any]:
         "images": [digest(x) for x in lesson.images],
         "masks": [digest(x) for x in lesson.masks],
         "class_images": [digest(x) for x in lesson.class_images],
+        **({} if lesson.start is None else {"start": concept_hash(lesson.start)}),
     }
 
 

@@ -81,10 +81,13 @@ class Samples:
 
     def decode(self, model: Any, vae: Any) -> None:
         """The latents as pictures, by step and prompt, and as files in the host's output folder."""
-        for place in sorted(self.latents):
-            if place[0] % self.every and place[0] != max(step for step, _ in self.latents):
-                continue
-            (self.pictures[place],) = decoded(model, vae, self.latents[place][None])
+        last = max((step for step, _ in self.latents), default=0)
+        try:
+            for place in sorted(self.latents):
+                if place[0] % self.every == 0 or place[0] == last:
+                    (self.pictures[place],) = decoded(model, vae, self.latents[place][None])
+        except RuntimeError as error:  # out of memory too; the concept counts for more
+            log.warning("the samples cannot be decoded: %s", error)
 
     def batch(self) -> Tensor | None:
         """All pictures [b h w 3], a row of prompts for each step; None where there is none."""
@@ -95,7 +98,9 @@ class Samples:
         import folder_paths
 
         place = Path(folder_paths.get_output_directory()) / FOLDER / self.folder
-        written = []
+        written: list[Mapping[str, str]] = []
+        if not self.pictures:
+            return written
         try:
             place.mkdir(parents=True, exist_ok=True)
             for (step, number), picture in sorted(self.pictures.items()):

@@ -24,6 +24,7 @@ from ....dci_core.ico.estimate import check_room, needs_of, seconds_left
 from ....dci_core.ico.keeping import Keeper
 from ....dci_core.ico.rank import choose_rank, rank_rate
 from ....dci_core.ico.result import make_concept
+from ....dci_core.ico.start import start_from
 from ....dci_core.ico.state import TrainState, begin_training, family_widths
 from ....dci_core.ico.train import StepReport, backward_bytes, train_steps
 from ....dci_core.tiny.world.words import RARE_WORDS
@@ -196,7 +197,10 @@ def resumed(host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept) -> 
             return load_state(path, host, data, lesson.settings, **parts), path
         except PackError as error:
             log.warning("the kept training %s cannot go on: %s", path.name, error)
-    return begin_training(host, data, lesson.settings, **parts), None
+    state = begin_training(host, data, lesson.settings, **parts)
+    if lesson.start is not None:
+        start_from(state, lesson.start)
+    return state, None
 
 
 def rare_tokens(host: HostModel) -> dict[str, list[int]] | None:

@@ -46,7 +46,7 @@ def test_every_input_of_the_node_trains_anew_or_does_not_as_listed() -> None:
         "images": other, "noun": "house", "learning_rate": 2e-4, "seed": 24, "batch": 3, "accumulation": 2,
         "modifier_tokens": 1, "size_px": 64, "contexts": False, "prior": "none", "positions": "reference",
         "schedule": "cosine", "flip_probability": 0.0, "context_factor": 5.0, "masks": mask,
-        "captions": "a {concept}", "precision": "bf16", "rank": "4",
+        "captions": "a {concept}", "precision": "bf16", "rank": "4", "start_from": concept(),
     }  # fmt: skip
     cut = {"trigger": "other", "kept_rank": 4, "steps": 901}  # goes on from the same training, another file
     alike = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from check_graph import is_one_sentence, learning, shelf
 from check_kept import steps_made
+from check_tiny import concept
 from check_training import in_new_folder, lesson, same, train
 from graphs import SEEN, Queue, Red, changed
 from lab import PACK
@@ -87,5 +89,19 @@ def test_a_graph_gets_the_batch_and_a_prompt_without_the_concept_is_told_at_once
         count = len(SEEN["samples"])
         assert queue.run(changed(graph, {"train.sample_every": 0})) is None
         assert len(SEEN["samples"]) == count  # nothing came, so the node behind did not run
+
+    in_new_folder(check)
+
+
+def test_a_training_starts_from_a_finished_concept() -> None:
+    def check(folder: Path) -> None:
+        start = replace(concept(), noun="fish")
+        (near, _), made = steps_made(lambda: train(lesson(steps=1, start=start)))
+        assert made == [1] and not same(near, start)
+        settings = replace(lesson(steps=1).settings, learning_rate=1e-9)
+        (nearer, _), made = steps_made(lambda: train(replace(lesson(steps=1, start=start), settings=settings)))
+        assert made == [1] and same(nearer, start, 2e-3)  # the file holds fp16
+        (plain, _), made = steps_made(lambda: train(lesson(steps=1)))
+        assert made == [1] and not same(plain, near, 1e-2)
 
     in_new_folder(check)
