@@ -29,12 +29,15 @@ class Server:
     base: Path
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """What the server answers, from JSON; a refused prompt raises AssertionError with the server's reasons."""
+        """What the server answers, from JSON; None where it says nothing.
+
+        A refused prompt raises AssertionError with the server's reasons.
+        """
         data = None if body is None else json.dumps(body).encode()
         request = Request(f"{self.address}{path}", data, {"Content-Type": "application/json"})
         try:
             with urlopen(request, timeout=60) as answer:
-                return json.loads(answer.read())
+                return json.loads(answer.read() or b"null")
         except HTTPError as error:
             with error:
                 raise AssertionError(error.read().decode(errors="replace")) from error
