@@ -38,7 +38,8 @@ class DCILoadTinyWorld(io.ComfyNode):
                     options=[UNET, FLOW],
                     default=UNET,
                     optional=True,
-                    tooltip="unet: for concepts and DCI. flow: a small Flux with its own vision model, for DynaIP.",
+                    tooltip="unet: a small U-Net, for concepts and DCI. flow: a small Flux with its own vision model, "
+                    "for these and DynaIP.",
                 ),
             ],
             outputs=[

@@ -245,7 +245,8 @@ def lesson_from(values: dict[str, Any], graph: Any = None, node: Any = None) -> 
 def cautions(concept: Concept, lesson: Lesson) -> list[str]:
     """What a user should know of a training that went well."""
     side, told = FAMILIES["tiny"].picture_size, []
-    small = [make_picture(image.cpu(), side).pixels for image in lesson.images] if concept.family == "tiny" else []
+    is_small = concept.family in ("tiny", "tiny_flow")
+    small = [make_picture(image.cpu(), side).pixels for image in lesson.images] if is_small else []
     if are_photographs(small):
         told.append(WARNING)
     if len(lesson.images) == 1:

@@ -38,6 +38,13 @@ def weight_key(layer: LayerId, part: str) -> str:
     return f"{block_path(layer)}.to_{part}.weight"
 
 
+def weight_place(layer: LayerId, part: str) -> tuple[str, int | None]:
+    """(state-dict key of the weight that holds the layer's key or value weight, which third of it; None: all of it)."""
+    if layer.stage in JOINT_STAGES:
+        return f"{block_path(layer)}.qkv.weight", 1 + PARTS.index(part)
+    return weight_key(layer, part), None
+
+
 def read_ldm(key: str) -> tuple[LayerId, str] | None:
     """(layer, "k" or "v") named by a key of `weight_key`, whatever stands around it; None for any other key."""
     if joint := _JOINT.search(key):

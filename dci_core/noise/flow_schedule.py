@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import BadSettings
 from .schedule import TRAINING_STEPS, check_window, shifted
 
-EVEN = "normal"  # the one spacing: even in the flow's own time, as the host's `normal` and `simple` are
+EVEN = "normal"  # the one spacing: even in the flow's own time, as the host's `simple` is
 
 
 @dataclass(frozen=True)

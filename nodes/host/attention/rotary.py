@@ -1,4 +1,4 @@
-"""Takes the rotary position embedding off queries again, for hosts that show them only with it on."""
+"""Takes the rotary position embedding off queries that a host shows only with it on, and puts it on again."""
 
 from __future__ import annotations
 
@@ -18,3 +18,13 @@ def before_rotary(q: Tensor, pe: Tensor | None) -> Tensor:
     pairs = q.to(turns.dtype).unflatten(-1, (-1, 2))
     back = turns[..., 0, :] * pairs[..., :1] + turns[..., 1, :] * pairs[..., 1:]
     return back.flatten(-2).to(q.dtype)
+
+
+def after_rotary(q: Tensor, pe: Tensor | None) -> Tensor:
+    """Queries or keys with the rotary embedding; arguments as for `before_rotary`. Gradients pass."""
+    if pe is None:
+        return q
+    turns = (pe if pe.shape[1] == 1 else pe.transpose(1, 2))[:, :, : q.shape[2]]
+    pairs = q.to(turns.dtype).unflatten(-1, (-1, 2))
+    turned = turns[..., 0] * pairs[..., :1] + turns[..., 1] * pairs[..., 1:]
+    return turned.flatten(-2).to(q.dtype)

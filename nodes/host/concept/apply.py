@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
+from ....dci_core.attention.layers import LayerId
 from ....dci_core.concept.deltas import Delta
 from ....dci_core.concept.learned import Concept, check_fit
 from ....dci_core.errors import BadModel
 from ....dci_core.families.unet import Family
-from ....dci_core.families.weight_names import PARTS, weight_key
+from ....dci_core.families.weight_names import PARTS, weight_place
 from ..families.unet import family_of
 from .identity import base_hash
 from .triggers import encoder_names, with_trigger
@@ -24,7 +25,7 @@ def with_concept(model: Any, clip: Any, concept: Concept, strength: float) -> tu
     """(MODEL, CLIP) clones that know the concept; strength 0 leaves the weights alone. Raises BadConcept, BadModel."""
     family = family_of(model)
     check_encoders(clip, family)
-    widths = {layer: (family.width(layer), family.context_width) for layer in family.layers}
+    widths = {layer: (family.width(layer), family.context_width) for layer in family.learned_layers}
     base = base_hash(model, family)
     if base is None:
         log.info("this model's weights are packed; whether %s was trained on it cannot be told", concept.trigger)
@@ -35,7 +36,7 @@ def with_concept(model: Any, clip: Any, concept: Concept, strength: float) -> tu
         missing = set(patches) - set(clone.add_patches(patches, strength))
         if missing:
             raise BadModel(
-                f"the model has no weight {sorted(missing)[0]}",
+                f"the model has no weight {sorted(missing, key=str)[0]}",
                 f"all {len(patches)} key and value weights of {family.name} are expected",
                 "load an ordinary checkpoint of this family",
             )
@@ -53,13 +54,21 @@ def check_encoders(clip: Any, family: Family) -> None:
         )
 
 
-def weight_patches(concept: Concept) -> dict[str, Any]:
-    """The host's patches of a concept's weight changes, factored where the concept is."""
+def weight_patches(concept: Concept) -> dict[Any, Any]:
+    """The host's patches of a concept's weight changes, factored where the concept is; of a part where weights are
+    fused.
+    """
     return {
-        PREFIX + weight_key(layer, part): as_patch(change)
+        patch_key(layer, part, change.shape[0]): as_patch(change)
         for layer, delta in concept.deltas.items()
         for part, change in zip(PARTS, delta, strict=True)
     }
+
+
+def patch_key(layer: LayerId, part: str, width: int) -> Any:
+    """The host's name of a weight, or of the third of a fused one, (name, (axis, start, length))."""
+    key, third = weight_place(layer, part)
+    return PREFIX + key if third is None else (PREFIX + key, (0, third * width, width))
 
 
 def as_patch(change: Delta) -> Any:

@@ -8,9 +8,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from ....dci_core.attention.layers import LayerId
 from ....dci_core.concept.base_hash import hash_base
 from ....dci_core.families.unet import Family
-from ....dci_core.families.weight_names import PARTS, weight_key
+from ....dci_core.families.weight_names import PARTS, weight_key, weight_place
 from ....dci_core.files import raw_bytes
 from ....dci_core.fingerprint import short_hash, tensor_bytes
 
@@ -32,17 +33,27 @@ def base_hash(model: Any, family: Family) -> str | None:
     Taken once for each loaded checkpoint, however many clones and queues share it.
     """
     if model.model not in _KNOWN:
-        names = [weight_key(layer, part) for layer in family.layers for part in PARTS]
+        names = [(layer, part) for layer in family.learned_layers for part in PARTS]
         weights = [unpacked(weight) for weight in kv_weights(model, family)]
-        plain = {name: weight for name, weight in zip(names, weights, strict=True) if weight is not None}
-        _KNOWN[model.model] = hash_base(plain, family.layers) if len(plain) == len(names) else None
+        found = zip(names, weights, strict=True)
+        plain = {weight_key(*name): own_part(*name, weight) for name, weight in found if weight is not None}
+        _KNOWN[model.model] = hash_base(plain, family.learned_layers) if len(plain) == len(names) else None
     return _KNOWN[model.model]
 
 
 def kv_weights(model: Any, family: Family) -> list[Tensor]:
-    """Key and value weights of all cross-attentions as the checkpoint has them, in the order of the forward pass."""
+    """Weights that hold the text's keys and values, as the checkpoint has them, in the order of the forward pass; a
+    fused one comes for each of its parts.
+    """
     entries = model.get_key_patches(PREFIX)
-    return [original(entries[PREFIX + weight_key(layer, part)][0]) for layer in family.layers for part in PARTS]
+    places = [weight_place(layer, part)[0] for layer in family.learned_layers for part in PARTS]
+    return [original(entries[PREFIX + place][0]) for place in places]
+
+
+def own_part(layer: LayerId, part: str, weight: Tensor) -> Tensor:
+    """The layer's key or value weight of the weight that holds it."""
+    third = weight_place(layer, part)[1]
+    return weight if third is None else weight.chunk(3)[third]
 
 
 def original(entry: Any) -> Tensor:

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....dci_core.attention.layers import LayerId
+from ....dci_core.attention.call import AttentionRule
 from ....dci_core.dci.branches import for_all, pair, unpair
 from ....dci_core.dci.dbim import dbim_rule
 from ....dci_core.dci.maps import BranchRows, keeping_rule
 from ....dci_core.errors import BadSettings
 from ....dci_core.noise.schedule import is_open
-from ..attention.cross import with_rule
+from ..attention.joint_rule import with_attention_rule
 from ..families.sampling import borrowed_share
 from ..model_call import ModelCall
 from .auxiliary_conds import Auxiliary, without_controls
@@ -199,7 +199,7 @@ class BesideGuests:
         dbim, words = self.patch.dbim, self.patch.plan.tokens.auxiliary
         views: Views = {}
         rule = keeping_rule(views, dbim.shares, rows, words, dbim.token_sharpness, call.x.device)
-        x0 = call.with_options(with_rule(call.options, self.layers, rule)).run(executor)
+        x0 = self.ruled(executor, call, rule).run(executor)
         self.views.keep(views, chunks, tuple(call.x.shape[-2:]))
         return x0
 
@@ -218,11 +218,12 @@ class BesideGuests:
         dbim = replace(self.patch.dbim, region=region_for(self.patch.dbim.region, areas, self.record.size, shown))
         branches = BranchRows(rows, tuple(range(len(rows))))
         rule = dbim_rule(dbim, branches, self.patch.plan.tokens, call.x.device, self.record.see, kept, shown)
-        x0 = call.with_options(with_rule(call.options, self.layers, rule)).run(executor)
+        x0 = self.ruled(executor, call, rule).run(executor)
         self.record.file(sigma_of(call.t))
         return x0
 
-    @property
-    def layers(self) -> list[LayerId]:
-        """Layers in which DBIM has a share."""
-        return [layer for layer, share in self.patch.dbim.shares.items() if share]
+    def ruled(self, executor: Any, call: ModelCall, rule: AttentionRule) -> ModelCall:
+        """The call with a rule in the layers in which DBIM has a share."""
+        layers = [layer for layer, share in self.patch.dbim.shares.items() if share]
+        size = (int(call.x.shape[-2]), int(call.x.shape[-1]))
+        return call.with_options(with_attention_rule(call.options, layers, rule, executor.class_obj, size))

@@ -19,11 +19,11 @@ from ....dci_core.dci.dbim import dbim_rule
 from ....dci_core.dci.stability import window_warning
 from ....dci_core.errors import BadModel
 from ....dci_core.noise.schedule import is_open, open_steps, window_threshold
-from ..attention.cross import with_rule
+from ..attention.joint_rule import with_attention_rule
 from ..families.sampling import borrowed_share, level_at
 from ..model_call import ModelCall
 from .beside import RUN, BesideGuests
-from .conds import check_marked, doubled_mask, paired_conds, unlike_lengths
+from .conds import MOST_REPEATS, check_marked, doubled_mask, paired_conds, unlike_lengths
 from .controls import branch_controls
 from .guests import guests_of, troubles_of
 from .levels import remembered, sigma_of
@@ -101,7 +101,10 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
         other = noise if patch.settings.guidance == "aligned" else for_all(start_noise(noise, other_seed, seed), is_one)
         check_marked(guider.conds, patch.plan)
         warn_of_changed_text(guider.conds, patch.plan, record)
-        record.guests = (*guests_of(guider), *unlike_lengths(guider.conds, patch.plan))
+        record.guests = (
+            *guests_of(guider),
+            *unlike_lengths(guider.conds, patch.plan, 1 if patch.is_joint else MOST_REPEATS),
+        )
         if record.guests:
             for sentence in troubles_of(guider) if patch.settings.window < 1 else ():
                 record.warn(sentence)
@@ -168,7 +171,8 @@ def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
         if plan.branches.concept:
             rule = dbim_rule(dbim, plan.branches, tokens, call.x.device, record.see, size=size)
             layers = [layer for layer, share in patch.dbim.shares.items() if share]
-            chosen = chosen.with_options(with_rule(chosen.options, layers, rule))
+            options = with_attention_rule(chosen.options, layers, rule, executor.class_obj, size)
+            chosen = chosen.with_options(options)
         x0 = chosen.run(executor)
         record.file(sigma)
         return plan.fill(call.x, x0, borrowed_share(sampling, sigma) if plan.borrows else 1.0)

@@ -93,13 +93,18 @@ def is_changed(entry: Mapping[str, Any], plan: DciPlan) -> bool:
     return not any(torch.equal(text[:1, :length].cpu(), own.to(text.dtype).cpu()) for own in plan.own)
 
 
-def unlike_lengths(conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan) -> tuple[str, ...]:
-    """Of texts that are too unlike in length for one model call: what the record says of them."""
+def unlike_lengths(
+    conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan, most_repeats: int = MOST_REPEATS
+) -> tuple[str, ...]:
+    """Of texts that are too unlike in length for one model call: what the record says of them.
+
+    most_repeats  1 in joint attention, where a repeated text would weigh more
+    """
     for entry in marked_entries(conds, plan):
         other = auxiliary_text(entry, plan).get("cross_attn")
         if other is not None and other.ndim == 3:
             lengths = sorted((entry["cross_attn"].shape[1], other.shape[1]))
-            if lcm(*lengths) > MOST_REPEATS * lengths[0]:
+            if lcm(*lengths) > most_repeats * lengths[0]:
                 return (f"texts of {lengths[0]} and {lengths[1]} tokens",)
     return ()
 

@@ -12,6 +12,7 @@ from ....dci_core.attention.layers import LayerId, LayerMask
 from ....dci_core.dci.branches import DciSettings
 from ....dci_core.dci.dbim import DbimSettings
 from ....dci_core.dci.row_plan import RowPlan, plan_rows
+from ....dci_core.families.weight_names import JOINT_STAGES
 from ....dci_core.text.tokens import PairTokens
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,11 @@ class DciPatch:
     dbim: DbimSettings
     hints: str = "both"
     replays: bool = False
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether the text is read in joint attentions."""
+        return any(layer.stage in JOINT_STAGES for layer in self.dbim.shares)
 
     def rows(self, tags: Sequence[tuple[int, int]], num_chunks: int, acts: bool) -> RowPlan:
         """Which rows of a batch with these tags run."""

@@ -14,7 +14,7 @@ from ....dci_core.dci.replay import AuxiliaryCall, Halves, Replay, halves
 from ....dci_core.dci.row_plan import RowPlan
 from ....dci_core.fingerprint import fingerprint
 from ....dci_core.text.tokens import PairTokens
-from ..attention.cross import with_rule
+from ..attention.joint_rule import with_attention_rule
 from ..model_call import ModelCall
 from .plan import KEY
 from .rows import call_over, chosen_rows, only
@@ -48,7 +48,10 @@ def call_in_halves(
 
     def run(rows: tuple[int, ...], rule: Any) -> Tensor:
         chosen = call_over(call, only(plan, rows))
-        return (chosen if rule is None else chosen.with_options(with_rule(chosen.options, layers, rule))).run(executor)
+        if rule is not None:
+            size = (int(x.shape[-2]), int(x.shape[-1]))
+            chosen = chosen.with_options(with_attention_rule(chosen.options, layers, rule, executor.class_obj, size))
+        return chosen.run(executor)
 
     def compute() -> AuxiliaryCall:
         keep: dict[LayerId, AuxiliaryView] = {}

@@ -44,6 +44,11 @@ KINDS = (
 )
 
 
+def is_kind(network: Any) -> bool:
+    """Whether a network is an MM-DiT of a class that is known here."""
+    return any(kind.is_kind_of(network) for kind in KINDS)
+
+
 def kind_of(network: Any) -> HostKind:
     """The class of a network; raises BadModel for a U-Net and for other transformers."""
     for kind in KINDS:

@@ -8,10 +8,15 @@ from ....dci_core.attention.layers import LayerId
 from ....dci_core.errors import BadModel
 from ....dci_core.families.unet import FAMILIES, Family
 from .blocks import cross_attention_blocks
+from .mmdit import is_kind, mmdit_of
 
 
 def family_of(model: Any) -> Family:
-    """The family of a MODEL, told by its cross-attentions, its text width and what it predicts; raises BadModel."""
+    """The family of a MODEL, told by its cross-attentions, its text width and what it predicts, or as the one flow that
+    has a row here; raises BadModel.
+    """
+    if (joint := joint_family(model)) is not None:
+        return joint
     layers = cross_attention_layers(model)
     width, prediction = text_width(model), prediction_of(model)
     for family in FAMILIES.values():
@@ -24,13 +29,23 @@ def family_of(model: Any) -> Family:
     )
 
 
+def joint_family(model: Any) -> Family | None:
+    """The family of an MM-DiT that concepts are learned on; None for everything else."""
+    if not is_kind(model.model.diffusion_model):
+        return None
+    try:
+        return FAMILIES.get(mmdit_of(model).name)
+    except BadModel:  # of other sizes
+        return None
+
+
 def cross_attention_layers(model: Any) -> tuple[LayerId, ...]:
     """Every text cross-attention of a U-Net patcher, numbered as the host does, in the order of the forward pass."""
     network = model.model.diffusion_model
     if not hasattr(network, "input_blocks"):
         raise BadModel(
             f"the model is a {type(network).__name__}",
-            "a U-Net with cross-attention (SD 1.x, SD 2.x, SDXL, tiny) is expected",
+            "a U-Net with cross-attention (SD 1.x, SD 2.x, SDXL, tiny) or the tiny flow model is expected",
             "load one of those",
         )
     return cross_attention_blocks(network)

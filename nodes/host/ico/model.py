@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,9 @@ from ....dci_core.devices import moved, sent
 from ....dci_core.errors import PromptTooLong
 from ....dci_core.families.unet import Family
 from ....dci_core.model import Text
-from ..attention.cross import with_rule
+from ....dci_core.noise.process import RectifiedFlow
+from ..attention.joint_rule import with_attention_rule
+from ..attention.projections import projections_seen
 from ..concept.triggers import encoder_names, words_of
 
 
@@ -78,7 +81,7 @@ class HostModel:
 
     @property
     def layers(self) -> Sequence[LayerId]:
-        """Every cross-attention, in the order of the forward pass."""
+        """Every layer that reads text, in the order of the forward pass."""
         return self.kind.layers
 
     @cached_property
@@ -93,7 +96,11 @@ class HostModel:
         return encoder_names(self.clip)
 
     def sigmas(self) -> Tensor:
-        """[n] noise levels of the model's own sampling object, rising: 1000 as a rule, 50 in lcm's."""
+        """[n] noise levels of the model's own sampling object, rising: 1000 as a rule, 50 in lcm's; of a flow, drawn as
+        flows are trained, with the object's shift.
+        """
+        if self.kind.is_flow:
+            return RectifiedFlow.shifted(float(self.sampling.shift)).sigmas
         return self.sampling.sigmas.float().clone()
 
     @property
@@ -107,8 +114,8 @@ class HostModel:
         return self.model.get_model_object("model_sampling")
 
     def kv_shapes(self) -> dict[LayerId, tuple[int, int]]:
-        """Per cross-attention (inner width, text width)."""
-        return {layer: (self.kind.width(layer), self.kind.context_width) for layer in self.kind.layers}
+        """Per learned layer (inner width, width of the text there)."""
+        return {layer: (self.kind.width(layer), self.kind.context_width) for layer in self.kind.learned_layers}
 
     def encode(self, embeds: Mapping[str, Tensor], ends: Mapping[str, Tensor]) -> Text:
         """Text from framed token rows, as the host's own encoders give it; the pooled vector is the last one's."""
@@ -134,15 +141,18 @@ class HostModel:
     def denoise(self, x: Tensor, sigma: Tensor, text: Text, rule: AttentionRule | None = None) -> Tensor:
         """x0 [rows c h w] by the host's model call, its weights as the patches on MODEL leave them."""
         options: dict[str, Any] = {"optimized_attention_override": plain_attention}
-        if rule is not None:
-            options = with_rule(options, self.layers, rule)
         vector = self.model.model.encode_adm(
             pooled_output=text.pooled, device=x.device, noise=x, width=x.shape[-1] * 8, height=x.shape[-2] * 8
         )
-        extra = {} if vector is None else {"y": vector}
-        return self.model.model.apply_model(
-            x, sigma, c_crossattn=moved(text.hidden, x.device), transformer_options=options, **extra
-        )
+        extra = {} if vector is None else {"y": moved(vector, x.device)}
+        model = self.model.model
+        with projections_seen(model.diffusion_model) if self.kind.is_flow else nullcontext():
+            if rule is not None:
+                size = (int(x.shape[-2]), int(x.shape[-1]))
+                options = with_attention_rule(options, self.kind.learned_layers, rule, model, size)
+            return model.apply_model(
+                x, sigma, c_crossattn=moved(text.hidden, x.device), transformer_options=options, **extra
+            )
 
 
 def plain_attention(function: Any, *args: Any, **kwargs: Any) -> Tensor:

@@ -49,7 +49,8 @@ class Preview:
         noise = torch.randn(clean.shape, generator=generator_for(state.settings.seed, "preview")).to(clean)
         sigmas = self.host.sigmas()
         sigma = sigmas[[place_in(TIMESTEP, len(sigmas))]].to(clean)
-        x0 = self.host.denoise(clean + sigma * noise, sigma, text, state.learned.deltas.rule())
+        x = state.noise_process(sigmas).noised(clean, sigma, noise)
+        x0 = self.host.denoise(x, sigma, text, state.learned.deltas.rule())
         assert self.painter is not None
         picture = self.painter.decode_latent_to_preview_image("JPEG", x0)
         return picture if len(picture) == 3 else ("JPEG", picture, MAX_PX)

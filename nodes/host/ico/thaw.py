@@ -11,7 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..families.blocks import blocks_in
+from ..attention.projections import projections_seen
+from ..families.blocks import blocks_in, joint_blocks
+
+NORMS = ("img_norm1", "img_norm2", "txt_norm1", "txt_norm2", "pre_norm")  # of Flux's blocks, before a stream changes
+STREAMS = ("img", "txt", "x")
 
 
 @contextmanager
@@ -30,6 +34,7 @@ def open_to_gradients(*networks: nn.Module, recomputes: bool = False) -> Iterato
         for network in networks:
             stack.enter_context(ordinary_tensors(network))
             stack.enter_context(out_of_place(network))
+            stack.enter_context(projections_seen(network))
             stack.enter_context(recomputing(network) if recomputes else nullcontext())
         try:
             if before is not None:
@@ -70,17 +75,21 @@ def same_memory(value: Tensor) -> Tensor:
 
 @contextmanager
 def out_of_place(network: nn.Module) -> Iterator[None]:
-    """The host's CLIP layers add residuals in place, which a backward pass does not survive."""
+    """The host's CLIP layers and Flux's blocks add residuals in place, which a backward pass does not survive."""
     from comfy.clip_model import CLIPLayer
 
     layers = [module for module in network.modules() if isinstance(module, CLIPLayer)]
+    blocks = [block for block in joint_blocks(network).values() if any(hasattr(block, name) for name in NORMS)]
+    norms = [getattr(block, name) for block in blocks for name in NORMS if hasattr(block, name)]
     try:
         for layer in layers:
             layer.forward = MethodType(residual_forward, layer)
+        for module in (*blocks, *norms):
+            module.forward = on_copies(module.forward)
         yield
     finally:
-        for layer in layers:
-            layer.__dict__.pop("forward", None)
+        for module in (*layers, *blocks, *norms):
+            module.__dict__.pop("forward", None)
 
 
 @contextmanager
@@ -112,6 +121,16 @@ def checkpointed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         args = tuple(dict(arg) if isinstance(arg, dict) else arg for arg in args)
         kwargs = {name: dict(arg) if isinstance(arg, dict) else arg for name, arg in kwargs.items()}
         return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+    return run
+
+
+def on_copies(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A forward that writes on copies of its streams: what came in stays as the backward pass needs it."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        args = tuple(arg.clone() if torch.is_tensor(arg) else arg for arg in args)
+        return forward(*args, **{k: v.clone() if k in STREAMS and torch.is_tensor(v) else v for k, v in kwargs.items()})
 
     return run
 

@@ -61,7 +61,12 @@ def cautions_of(model: Any) -> list[str]:
 
 
 def check_reads_text(model: Any, family: Family) -> None:
-    """Raises BadModel for a U-Net that reads more than a noisy picture and text: it needs what training has not."""
+    """Raises BadModel for a U-Net that reads more than a noisy picture and text: it needs what training has not.
+
+    A flow of its family's sizes reads no more.
+    """
+    if family.is_flow:
+        return
     network, plain = model.model.diffusion_model, family.latent_channels
     reads, gives, vector = network.in_channels, network.out_channels, model.model.adm_channels
     if reads != plain or gives != plain:

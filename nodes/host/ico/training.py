@@ -44,6 +44,7 @@ from .thaw import open_to_gradients
 from .trainable import cautions_of, check_present, check_trainable
 
 log = logging.getLogger(__name__)
+SMALL_WORLDS = ("tiny", "tiny_flow")
 FREE_SHARE = 0.8  # of the free memory that a backward pass may take: what else a step needs is not counted
 TIME_AFTER = (3, 20)  # steps of this run after which the log says how long it will still take
 
@@ -204,8 +205,8 @@ def resumed(host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept) -> 
 
 
 def rare_tokens(host: HostModel) -> dict[str, list[int]] | None:
-    """Where modifier tokens start in the tiny world, whose rare words are its own; None: CLIP's."""
-    if host.family != "tiny":
+    """Where modifier tokens start in the tiny worlds, whose rare words are their own; None: CLIP's."""
+    if host.family not in SMALL_WORLDS:
         return None
     return {name: [words.tokenize(rare)[0] for rare in RARE_WORDS] for name, words in host.encoders.items()}
 

@@ -15,7 +15,12 @@ from . import events
 from .live import TRAININGS
 
 PREFIX = "/ico_dci"
-TITLES = {"tiny": "tiny world", "sd15": "SD", "sdxl": "SDXL"}  # the strips of a layer mask; a family more is a row more
+TITLES = {
+    "tiny": "tiny world",
+    "tiny_flow": "tiny flow",
+    "sd15": "SD",
+    "sdxl": "SDXL",
+}  # the strips of a layer mask; a family more is a row more
 
 
 def register() -> None:

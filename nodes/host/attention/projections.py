@@ -1,0 +1,87 @@
+"""Keys and values of the text before the norms, shown while a training changes them, and the way on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ....dci_core.attention.joint import BlockId
+from ..families.blocks import joint_blocks
+from .rotary import after_rotary
+
+SEEN = "_ico_dci_seen"  # private attribute of a watched map: (its last input, its last output)
+
+
+@dataclass(frozen=True, eq=False)
+class Projected:
+    """The text's side of a double block of Flux's layout, whose fused map is watched."""
+
+    attention: Any
+
+    @property
+    def seen(self) -> tuple[Tensor, Tensor] | None:
+        """(rows [b t c] that keys and values are projected from, [b t (three heads d)]) of the block's last run."""
+        found: tuple[Tensor, Tensor] | None = vars(self.attention.qkv)[SEEN]
+        return found
+
+    @property
+    def rows(self) -> Tensor:
+        """The rows that keys and values are projected from."""
+        assert self.seen is not None
+        return self.seen[0]
+
+    def changing(self, k: Tensor, v: Tensor, where: slice, pe: Tensor | None) -> Callable[..., tuple[Tensor, Tensor]]:
+        """What gives (k, v) [b n (heads d)] anew when the text's own are changed by so much before norms and rotary."""
+        assert self.seen is not None
+        query, key, value = self.seen[1].chunk(3, dim=-1)
+
+        def project(more_k: Tensor, more_v: Tensor) -> tuple[Tensor, Tensor]:
+            heads = self.attention.num_heads
+            parts = (query, key + more_k.to(key), value)
+            normed = self.attention.norm(*(x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in parts))[1]
+            turned = after_rotary(normed, None if pe is None else pe_of(pe, where)).transpose(1, 2).flatten(2)
+            pairs = ((k, turned), (v, v[:, where] + more_v.to(v)))
+            new = [torch.cat((x[:, : where.start], own.to(x), x[:, where.stop :]), dim=1) for x, own in pairs]
+            return new[0], new[1]
+
+        return project
+
+
+def pe_of(pe: Tensor, where: slice) -> Tensor:
+    """The rotary embedding of some rows; pe [b 1 n d/2 2 2] or [b n 1 d/2 2 2]."""
+    return pe[:, :, where] if pe.shape[1] == 1 else pe[:, where]
+
+
+def projected_by(network: nn.Module, block: BlockId) -> Projected | None:
+    """The text's side of a block, where it is watched."""
+    blocks = getattr(network, f"{block.stream}_blocks", None)
+    attention = None if blocks is None else getattr(blocks[block.index], "txt_attn", None)
+    return None if attention is None or SEEN not in vars(attention.qkv) else Projected(attention)
+
+
+@contextmanager
+def projections_seen(network: nn.Module) -> Iterator[None]:
+    """Inside, the text's fused maps of a network's double blocks are watched; after it, nothing is left on them."""
+    maps = [module.txt_attn.qkv for module in joint_blocks(network).values() if hasattr(module, "txt_attn")]
+    mine = [each for each in maps if SEEN not in vars(each)]
+    hooks = []
+    try:
+        for each in mine:
+            vars(each)[SEEN] = None
+            hooks.append(each.register_forward_hook(remember))
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for each in mine:
+            vars(each).pop(SEEN, None)
+
+
+def remember(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+    """Leaves what a map was given and gave where the block's attention finds it."""
+    vars(module)[SEEN] = (inputs[0], out)
