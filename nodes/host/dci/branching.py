@@ -106,7 +106,7 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
             *unlike_lengths(guider.conds, patch.plan, 1 if patch.is_joint else MOST_REPEATS),
         )
         if record.guests:
-            for sentence in troubles_of(guider) if patch.settings.window < 1 else ():
+            for sentence in troubles_of(guider):
                 record.warn(sentence)
             run = BesideGuests(patch, record, guider, other, threshold, partial(watch, sigmas, threshold, record))
             mine = run.around(sampler, with_branch_noise(sampler, other_seed, is_one))

@@ -20,7 +20,7 @@ HOST = ("comfy.", "comfy_extras.")  # where the host's own classes live
 TROUBLED = {
     "fbcache_nodes": (
         "First Block Cache counts the model calls of a step, and DCI adds some while its window is open: where the "
-        "window closes one call is taken for another; set the window to 1, or use EasyCache in its place"
+        "window closes one call is taken for another, which moves the picture a little; use EasyCache in its place"
     ),
 }
 
