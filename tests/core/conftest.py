@@ -33,10 +33,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three reference pictures."""
+    """Three reference pictures of flat patches, as the tiny world has them."""
     folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(1)
     for i in range(3):
-        Image.fromarray(rng.integers(0, 255, (64, 48, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+        patches = rng.integers(0, 255, (4, 3, 3), dtype=np.uint8)
+        Image.fromarray(patches.repeat(16, axis=0).repeat(16, axis=1)).save(folder / f"{i}.png")
     return folder
 
 
