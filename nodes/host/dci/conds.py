@@ -94,12 +94,13 @@ def is_changed(entry: Mapping[str, Any], plan: DciPlan) -> bool:
 
 
 def unlike_lengths(
-    conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan, most_repeats: int = MOST_REPEATS
+    conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan, may_repeat: bool = True
 ) -> tuple[str, ...]:
     """Of texts that are too unlike in length for one model call: what the record says of them.
 
-    most_repeats  1 in joint attention, where a repeated text would weigh more
+    may_repeat  not in joint attention, where a repeated text would weigh more
     """
+    most_repeats = MOST_REPEATS if may_repeat else 1
     for entry in marked_entries(conds, plan):
         other = auxiliary_text(entry, plan).get("cross_attn")
         if other is not None and other.ndim == 3:

@@ -25,10 +25,10 @@ def codec() -> Any:
 
 @cache
 def pictures() -> list[Any]:
-    """Three smooth random pictures [128 128 3]."""
+    """Three random pictures of flat patches [128 128 3], as the tiny world has them."""
     source = torch.Generator().manual_seed(8)
     small = torch.rand(3, 3, 8, 8, generator=source)
-    large = torch.nn.functional.interpolate(small, size=128, mode="bilinear").permute(0, 2, 3, 1)
+    large = torch.nn.functional.interpolate(small, size=128, mode="nearest").permute(0, 2, 3, 1)
     return [(picture * 255).round() / 255 for picture in large]
 
 
