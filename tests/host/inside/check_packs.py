@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from check_joint import run
 from check_neighbours import written
-from lab import distance
+from check_tiny import AUXILIARY, PROMPT, concept, worlds
+from graphs import heard
+from lab import PACK, apply, distance, sample
 from marks import Absent, slow
 from mmdit_lab import prompted, thin_model
+from neighbours import BLACK, GUIDANCES, LEAST
+from pack_gguf import gguf_base
 from pack_loading import PackNode
 from packs import FIRST_BLOCK, PACKS
 
@@ -44,3 +49,27 @@ def test_a_subject_beside_a_transformers_cache_is_read_or_said_to_be_unread() ->
             assert out.isfinite().all() and (change > 1e-4) is bool(record.strengths) is not is_told, seen
     if not seen:
         raise Absent("none of them is in this host")
+
+
+@slow
+def test_a_gguf_base_takes_a_concept_and_dci() -> None:
+    pack = PACK["nodes.host.concept.apply"]
+    core, _, clip = worlds()
+    base = gguf_base(core)
+    value = base.model.diffusion_model.middle_block[1].transformer_blocks[0].attn2.to_v.weight
+    assert value.tensor_type.name == "Q8_0" and value.data.dtype == torch.uint8
+    with heard() as said:
+        model, knows = pack.with_concept(base, clip, concept(), 1.0)
+    assert not any("another base" in line for line in said), said
+    positive, plan, _ = PACK["nodes.host.dci.pairs"].make_pair(knows, concept(), PROMPT, AUXILIARY)
+    negative = knows.encode_from_tokens_scheduled(knows.tokenize(""))
+    run = {"steps": 4, "shape": (1, 8, 16, 16)}
+    drawn = [sample(each, positive, negative, **run) for each in (base, model)]
+    assert distance(*drawn) > 1e-3
+    for guidance in GUIDANCES:
+        found = []
+        for region in (BLACK, None):
+            acting, record = apply(model, plan, window=0.6, guidance=guidance, region=region)
+            found.append(distance(sample(acting, positive, negative, **run), drawn[1]))
+            assert record.acted
+        assert found[0] < LEAST and found[1] > 1e-4, (guidance, found)

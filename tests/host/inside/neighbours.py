@@ -62,7 +62,55 @@ def run_node(kind: Any, **inputs: Any) -> Sequence[Any]:
     return out if isinstance(out, tuple) else out.result
 
 
+def hooked(positive: Any) -> Any:
+    """The pair's conditioning with a LoRA that comes and goes with it, as Create Hook LoRA makes it."""
+    from comfy.hooks import create_hook_lora, set_hooks_for_conditioning
+
+    weight = small_model().model.diffusion_model.middle_block[1].transformer_blocks[0].attn2.to_v.weight
+    source = torch.Generator().manual_seed(6)
+    up, down = (torch.randn(*shape, generator=source) * 0.1 for shape in ((weight.shape[0], 4), (4, weight.shape[1])))
+    name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_v"
+    lora = {f"{name}.lora_up.weight": up * 4, f"{name}.lora_down.weight": down * 4, f"{name}.alpha": torch.tensor(4.0)}
+    return set_hooks_for_conditioning(positive, hooks=create_hook_lora(lora, 1.0, 0.0), append_hooks=True)
+
+
+def by_two_prompts(model: Any, positive: Any, negative: Any, *, shape: Any, steps: int, **_: Any) -> Tensor:
+    """A picture by the host's guider of two prompts."""
+    from comfy.samplers import calculate_sigmas, sampler_object
+    from comfy_extras.nodes_custom_sampler import DualCFGGuider
+
+    how = {"cfg_conds": 5.0, "cfg_cond2_negative": 3.0, "style": "regular"}
+    kind = DualCFGGuider
+    function = kind.execute if hasattr(kind, "define_schema") else kind().get_guider
+    out = function(model=model, cond1=positive, cond2=conditioning(text(8)), negative=negative, **how)
+    guider = out[0] if isinstance(out, tuple) else out.result[0]
+    noise = torch.randn(*shape, generator=torch.Generator().manual_seed(5))
+    sigmas = calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps)
+    return guider.sample(noise, torch.zeros(*shape), sampler_object("euler"), sigmas, disable_pbar=True, seed=5)
+
+
+@dataclass(frozen=True)
+class Idle(Neighbour):
+    """Something that acts on the conditioning or in the sampler alone; the model stays as it is."""
+
+    def on(self, model: Any) -> Any:
+        """The same model."""
+        return model
+
+
+@dataclass(frozen=True)
+class Merge(Neighbour):
+    """A node that merges with another model of the same kind."""
+
+    def on(self, model: Any) -> Any:
+        """Both models in one."""
+        return run_node(self.kind(), model1=model, model2=small_model(1), ratio=0.8)[0]
+
+
 NEIGHBOURS = {
+    "Dual CFG Guider": Idle("", "DualCFGGuider", draw=by_two_prompts),
+    "Hooks: a LoRA of the conditioning": Idle("", "hooks", beside=hooked),
+    "Merge of two models": Merge("nodes_model_merging", "ModelMergeSimple"),
     "EasyCache": Neighbour(
         "nodes_easycache",
         "EasyCacheNode",
