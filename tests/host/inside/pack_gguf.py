@@ -6,31 +6,19 @@ import sys
 from typing import Any
 
 import torch
-from lab import PACK
 from pack_loading import nodes_of
+from strangers import bare_unet
 
 
 def gguf_base(core: Any) -> Any:
     """The patcher of that pack around the tiny world's U-Net."""
-    from comfy import latent_formats, model_base, supported_models
-
     nodes_of("ComfyUI-GGUF")
     import gguf
 
     ops, loaders = (sys.modules[name] for end in (".ops", ".nodes") for name in sys.modules if is_of_pack(name, end))
 
-    class Latents(latent_formats.LatentFormat):  # type: ignore[misc, name-defined]
-        latent_channels = 8
-
-    class Config(supported_models.SD15):  # type: ignore[misc, name-defined]
-        unet_extra_config: dict[str, Any] = {}
-        latent_format = Latents
-
-    config = Config(PACK["nodes.host.tiny.unet"].unet_config(core.unet.params))
-    config.set_inference_dtype(torch.float32, None)
-    config.custom_operations = ops.GGMLOps
     cpu, kinds = torch.device("cpu"), gguf.GGMLQuantizationType
-    model = model_base.BaseModel(config, device=cpu)
+    model = bare_unet(core, torch.float32, None, ops.GGMLOps)
     packed = {}
     for name, weight in core.unet.state_dict().items():
         values, kind = weight.float().contiguous(), kinds.F32

@@ -27,11 +27,9 @@ def flux_model() -> Any:
     return model_patcher.ModelPatcher(model_base.Flux(config, device=cpu), load_device=cpu, offload_device=cpu)
 
 
-def fp8_model() -> Any:
-    """The random tiny world with a U-Net of eight bits that computes in fp32."""
-    from comfy import latent_formats, model_base, model_patcher, supported_models
-
-    core, whole, _ = worlds()
+def bare_unet(core: Any, weights: torch.dtype, computes: torch.dtype | None, operations: Any = None) -> Any:
+    """The host's model of the tiny world's U-Net, its weights still to be loaded."""
+    from comfy import latent_formats, model_base, supported_models
 
     class Latents(latent_formats.LatentFormat):  # type: ignore[misc, name-defined]
         latent_channels = 8
@@ -41,9 +39,18 @@ def fp8_model() -> Any:
         latent_format = Latents
 
     config = Config(PACK["nodes.host.tiny.unet"].unet_config(core.unet.params))
-    config.set_inference_dtype(torch.float8_e4m3fn, torch.float32)
+    config.set_inference_dtype(weights, computes)
+    config.custom_operations = operations
+    return model_base.BaseModel(config, device=torch.device("cpu"))
+
+
+def fp8_model() -> Any:
+    """The random tiny world with a U-Net of eight bits that computes in fp32."""
+    from comfy import model_patcher
+
+    core, whole, _ = worlds()
     cpu = torch.device("cpu")
-    model = model_base.BaseModel(config, device=cpu)
+    model = bare_unet(core, torch.float8_e4m3fn, torch.float32)
     model.diffusion_model.load_state_dict(whole.model.diffusion_model.state_dict())
     return model_patcher.ModelPatcher(model.eval(), load_device=cpu, offload_device=cpu)
 
