@@ -32,6 +32,17 @@ class Draw:
         """Per row (image, caption)."""
         return list(zip(self.images.tolist(), self.captions.tolist(), strict=True))
 
+    def pick(self, pictures: Tensor) -> Tensor:
+        """The drawn pictures in their drawn flips, [image flip ...] -> [rows ...].
+
+        On the CPU they lie in memory in the order that they came in, since a network's last bits hang on it; on an
+        accelerator they are taken one by one, since indices would have to wait for a copy.
+        """
+        if pictures.device.type == "cpu":
+            return pictures[self.images, self.flips]
+        places = zip(self.images.tolist(), self.flips.tolist(), strict=True)
+        return torch.stack([pictures[place] for place in places])
+
 
 def draw_rows(data: TrainingData, choices: Sequence[int], settings: IcoSettings, generator: torch.Generator) -> Draw:
     """Rows of reference pictures; choices holds each picture's number of captions."""

@@ -226,13 +226,11 @@ class _Work:
         return Batch(x, sigma, text, target)
 
     def _mask(self, masks: Tensor, draw: Draw) -> Tensor:
-        chosen = zip(draw.images.tolist(), draw.flips.tolist(), strict=True)
-        return sent(torch.stack([masks[image, flip] for image, flip in chosen]), self.device)  # [rows 1 h w]
+        return sent(draw.pick(masks), self.device)  # [rows 1 h w]
 
     def _noisy(self, latents: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
         """(x, sigma, what the model should answer) of the drawn rows."""
-        chosen = zip(draw.images.tolist(), draw.flips.tolist(), strict=True)
-        clean = sent(torch.stack([latents[image, flip] for image, flip in chosen]).float(), self.device)
+        clean = sent(draw.pick(latents).float(), self.device)
         levels = self.noise.sigmas[place_in(draw.timesteps, len(self.noise.sigmas))]
         sigma, noise = sent(levels, self.device), sent(draw.noise, self.device)
         return self.noise.noised(clean, sigma, noise), sigma, self.noise.target(clean, noise)
