@@ -11,7 +11,7 @@ from . import sockets
 from .fields import widget
 from .host.dci.branching import with_dci
 from .host.dci.plan import HINTS, DbimLayers, DciPatch
-from .host.families.unet import family_of
+from .host.families.recognition import family_of
 
 DEFAULTS = DciSettings()
 

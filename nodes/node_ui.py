@@ -13,7 +13,7 @@ from typing import Any
 from ..dci_core.attention.layers import LayerMask
 from ..dci_core.concept.learned import Concept
 from ..dci_core.errors import PackError
-from ..dci_core.families.unet import FAMILIES
+from ..dci_core.families.table import FAMILIES
 
 KEY = "ico_dci"
 SHOWN_FAMILIES = {"tiny": "tiny world", "tiny_flow": "tiny flow world", "sd15": "SD 1.x and 2.x", "sdxl": "SDXL"}

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..dci_core.concept.learned import Concept
-from ..dci_core.families.unet import FAMILIES
+from ..dci_core.families.table import FAMILIES
 from ..dci_core.ico.precision import AUTO
 from ..dci_core.ico.samples import COVER_PROMPT
 from ..dci_core.ico.settings import IcoSettings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..families.unet import find_family
+from ..families.table import find_family
 from .learned import Concept
 
 VERSION = "1.0.0"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..attention.layers import LayerMask
 from ..errors import BadSettings
-from ..families.unet import Family
+from ..families.family import Family
 from .dbim import Balance, DbimSettings
 from .row_plan import Guidance
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..attention.call import AttentionRule
 from ..attention.layers import LayerId
 from ..errors import BadSettings
-from ..families.unet import find_family
+from ..families.table import find_family
 from ..fingerprint import fingerprint
 from ..model import Model, Text
 from ..noise.samplers import Denoiser

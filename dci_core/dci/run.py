@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..devices import sent_like
 from ..errors import BadSettings
-from ..families.unet import Family, find_family
+from ..families.family import Family
+from ..families.table import find_family
 from ..model import Model
 from ..noise.flow_schedule import FlowSchedule
 from ..noise.samplers import Denoiser, DrawNoise, OnStep, Step, find_sampler

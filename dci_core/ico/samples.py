@@ -12,7 +12,7 @@ from torch import Tensor
 from ..attention.call import AttentionRule
 from ..dci.guidance import guided
 from ..dci.run import Run, SampleSettings
-from ..families.unet import find_family
+from ..families.table import find_family
 from ..model import Model, Text
 from ..noise.flow_schedule import EVEN, FlowSchedule
 from ..noise.process import sd_sigmas

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..concept.deltas import KVDeltas, Widths
 from ..errors import BadSettings
-from ..families.unet import find_family
+from ..families.table import find_family
 from ..model import Model
 from ..noise.process import NoiseProcess, process_of
 from ..text.captions import Caption, read_caption

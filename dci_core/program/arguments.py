@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from ..dci.branches import GAINS, GUIDANCE
 from ..errors import BadSettings
-from ..families.unet import FAMILIES
+from ..families.table import FAMILIES
 from ..ico.settings import CHOICES
 from ..noise.samplers import SAMPLERS
 from ..noise.schedule import SPACINGS

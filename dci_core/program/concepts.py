@@ -15,7 +15,7 @@ from ..concept.file import load_concept, save_concept
 from ..concept.learned import Concept
 from ..concept.listing import list_concepts, names_in
 from ..errors import BadConcept, BadSettings
-from ..families.unet import find_family
+from ..families.table import find_family
 from ..files import read_tensors
 from .console import Console
 from .places import check_out

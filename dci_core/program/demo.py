@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..concept.learned import Concept
 from ..errors import BadPicture
-from ..families.unet import find_family
+from ..families.table import find_family
 from ..files import write_bytes
 from ..ico.settings import IcoSettings, check_settings
 from ..intervals import interval

@@ -13,7 +13,7 @@ from ..attention.layers import LayerMask
 from ..dci.branches import DciSettings
 from ..dci.run import SampleSettings, check_eta
 from ..errors import BadSettings
-from ..families.unet import Family
+from ..families.family import Family
 from ..noise.samplers import find_sampler, refuse_eta
 from ..pictures.paper import grid
 from ..tiny.defaults import DEFAULTS

@@ -17,7 +17,8 @@ from ..concept.base_hash import hash_base
 from ..concept.file import load_concept
 from ..concept.learned import Concept, check_trigger
 from ..errors import BadModel, BadSettings
-from ..families.unet import Family, find_family
+from ..families.family import Family
+from ..families.table import find_family
 from ..flux.transformer import MMDiT
 from ..text.tokens import PLACEHOLDER
 from ..tiny.codec import Codec

@@ -14,7 +14,7 @@ from dci_core.concept.apply import apply_concept
 from dci_core.concept.deltas import Delta, LayerDelta
 from dci_core.concept.file import load_concept, save_concept
 from dci_core.concept.learned import DEFAULT_RANK, Concept, pack_deltas
-from dci_core.families.unet import find_family
+from dci_core.families.table import find_family
 from dci_core.families.weight_names import weight_key
 from dci_core.ico.result import make_concept, trained_deltas
 from dci_core.ico.train import train_steps

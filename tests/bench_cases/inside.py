@@ -89,7 +89,7 @@ def step(bench: Any) -> list[dict[str, Any]]:
 
     core, host = "dci_core", "nodes.host"
     model, made = sd15_model(), lab.plan(lab.text(1, width=768))
-    family = lab.PACK[f"{core}.families.unet"].find_family("sd15")
+    family = lab.PACK[f"{core}.families.table"].find_family("sd15")
     dbim = lab.PACK[f"{core}.dci.branches"].DciSettings().dbim(family)
     rows = lab.PACK[f"{core}.dci.dbim"].BranchRows((1,), (2,))
     x = torch.randn(3, 4, SIZE_PX // 8, SIZE_PX // 8) * 12
@@ -115,7 +115,7 @@ def apply(bench: Any) -> list[dict[str, Any]]:
 
     core = "dci_core"
     model, clip = sd15_model(), sd15_clip()
-    family = lab.PACK[f"{core}.families.unet"].find_family("sd15")
+    family = lab.PACK[f"{core}.families.table"].find_family("sd15")
     delta, layer_delta = lab.PACK[f"{core}.concept.deltas"].Delta, lab.PACK[f"{core}.concept.deltas"].LayerDelta
     half = torch.float16
     deltas = {
@@ -148,7 +148,7 @@ def ours(bench: Any) -> list[float]:
     core, host = "dci_core", "nodes.host"
     settings = lab.PACK[f"{core}.ico.settings"].IcoSettings(steps=TRAIN_STEPS["ours"], batch=BATCH, prior="none")
     data = lab.PACK[f"{core}.ico.data"].TrainingData(torch.randn(4, 2, 4, SIZE_PX // 8, SIZE_PX // 8))
-    family = lab.PACK[f"{core}.families.unet"].find_family("sd15")
+    family = lab.PACK[f"{core}.families.table"].find_family("sd15")
     adapter = lab.PACK[f"{host}.ico.model"].HostModel(model, clip, family)
     times: list[float] = []
     thaw, training = lab.PACK[f"{host}.ico.thaw"], lab.PACK[f"{host}.ico.training"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from dci_core.dci.branches import DciSettings
 from dci_core.dci.dbim import dbim_rule
 from dci_core.dci.maps import BranchRows
-from dci_core.families.unet import find_family
+from dci_core.families.table import find_family
 from dci_core.ico.data import TrainingData
 from dci_core.ico.settings import IcoSettings
 from dci_core.ico.state import begin_training

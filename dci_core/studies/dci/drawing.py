@@ -20,7 +20,7 @@ from ...dci.maps import BranchRows
 from ...dci.row_plan import RowPlan, plan_rows, tags_of
 from ...dci.run import Run, SampleSettings, make_run
 from ...errors import BadSettings
-from ...families.unet import find_family
+from ...families.table import find_family
 from ...model import Model
 from ...noise.samplers import Denoiser
 from ...noise.schedule import is_open, sd_schedule, window_threshold

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ...attention.layers import LayerMask, list_blocks
 from ...dci.branches import GAINS
 from ...dci.row_plan import Guidance
-from ...families.unet import find_family
+from ...families.table import find_family
 from .cells import PictureCell, cells_of
 from .dials import Setting, Way, plain, with_dci
 from .protocol import Ground, Size

@@ -14,7 +14,7 @@ from ...attention.call import AttentionRule
 from ...attention.layers import LayerId
 from ...devices import moved
 from ...errors import BadModel
-from ...families.unet import find_family
+from ...families.table import find_family
 from ...families.weight_names import PARTS, weight_key
 from ...flux.blocks import DoubleBlock
 from ...flux.transformer import MMDiT

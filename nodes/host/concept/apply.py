@@ -11,9 +11,9 @@ from ....dci_core.attention.layers import LayerId
 from ....dci_core.concept.deltas import Delta
 from ....dci_core.concept.learned import Concept, check_fit
 from ....dci_core.errors import BadModel
-from ....dci_core.families.unet import Family
+from ....dci_core.families.family import Family
 from ....dci_core.families.weight_names import PARTS, weight_place
-from ..families.unet import family_of
+from ..families.recognition import family_of
 from .identity import base_hash
 from .triggers import encoder_names, with_trigger
 

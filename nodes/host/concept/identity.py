@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ....dci_core.attention.layers import LayerId
 from ....dci_core.concept.base_hash import hash_base
-from ....dci_core.families.unet import Family
+from ....dci_core.families.family import Family
 from ....dci_core.families.weight_names import PARTS, weight_key, weight_place
 from ....dci_core.files import raw_bytes
 from ....dci_core.fingerprint import short_hash, tensor_bytes

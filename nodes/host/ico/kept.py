@@ -12,7 +12,7 @@ from typing import Any
 
 from ....dci_core.concept.learned import concept_hash
 from ....dci_core.errors import PackError
-from ....dci_core.families.unet import Family
+from ....dci_core.families.family import Family
 from ....dci_core.files import read_header
 from ....dci_core.fingerprint import short_hash
 from ....dci_core.names import as_part

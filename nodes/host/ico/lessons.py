@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ....dci_core.concept.learned import Concept, check_trigger, concept_hash
 from ....dci_core.errors import BadSettings
-from ....dci_core.families.unet import Family
+from ....dci_core.families.family import Family
 from ....dci_core.fingerprint import short_hash
 from ....dci_core.ico.data import TrainingData, encode_pictures
 from ....dci_core.ico.settings import IcoSettings, check_settings

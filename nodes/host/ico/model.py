@@ -15,7 +15,7 @@ from ....dci_core.attention.call import AttentionRule
 from ....dci_core.attention.layers import LayerId
 from ....dci_core.devices import moved, sent
 from ....dci_core.errors import PromptTooLong
-from ....dci_core.families.unet import Family
+from ....dci_core.families.family import Family
 from ....dci_core.model import Text
 from ....dci_core.noise.process import RectifiedFlow
 from ..attention.joint_rule import with_attention_rule

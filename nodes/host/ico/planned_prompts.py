@@ -10,7 +10,7 @@ import torch
 
 from ....dci_core.concept.learned import Concept
 from ....dci_core.errors import PackError
-from ....dci_core.families.unet import Family
+from ....dci_core.families.family import Family
 from ....dci_core.text.tokens import PLACEHOLDER, find_span
 from ..concept.triggers import encoder_names, rows_of, with_trigger, words_of
 from ..dci.pairs import read_pair, read_prompt

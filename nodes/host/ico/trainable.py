@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ....dci_core.errors import BadModel
-from ....dci_core.families.unet import Family
+from ....dci_core.families.family import Family
 from ....dci_core.noise.process import FLOW
 from ..concept.apply import check_encoders
 from ..concept.identity import kv_weights

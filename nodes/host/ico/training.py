@@ -16,7 +16,7 @@ import torch
 from ....dci_core.concept.file import load_concept, save_concept
 from ....dci_core.concept.learned import Concept
 from ....dci_core.errors import NotSaved, PackError, TrainingDiverged
-from ....dci_core.families.unet import Family
+from ....dci_core.families.family import Family
 from ....dci_core.files import check_takes_files, remove_spares, write_bytes
 from ....dci_core.ico.checkpoint import load_state, save_state
 from ....dci_core.ico.data import TrainingData
@@ -30,7 +30,7 @@ from ....dci_core.ico.train import StepReport, backward_bytes, train_steps
 from ....dci_core.tiny.world.words import RARE_WORDS
 from .. import folders
 from ..concept.identity import base_hash
-from ..families.unet import family_of
+from ..families.recognition import family_of
 from ..page.live import note
 from .covers import cover_latent, cover_picture
 from .kept import Kept, concept_at, kept_at, remove_passed, tidy

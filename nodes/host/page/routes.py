@@ -9,7 +9,8 @@ from typing import Any
 from ....dci_core.attention.layers import COARSE_TOKENS, PRESETS, LayerId, LayerMask, in_text
 from ....dci_core.concept import listing
 from ....dci_core.errors import PackError
-from ....dci_core.families.unet import FAMILIES, Family
+from ....dci_core.families.family import Family
+from ....dci_core.families.table import FAMILIES
 from .. import folders
 from . import events
 from .live import TRAININGS

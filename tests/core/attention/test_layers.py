@@ -8,7 +8,7 @@ import pytest
 
 from dci_core.attention.layers import LayerId, LayerMask
 from dci_core.errors import BadLayers, BadModel
-from dci_core.families.unet import FAMILIES, find_family
+from dci_core.families.table import FAMILIES, find_family
 
 SD15 = FAMILIES["sd15"].reference_tokens
 

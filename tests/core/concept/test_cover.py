@@ -17,7 +17,7 @@ from dci_core.concept.file import load_concept, save_concept
 from dci_core.concept.learned import Provenance, concept_hash
 from dci_core.concept.listing import facts_of, list_concepts, names_in, picture_of
 from dci_core.concept.modelspec import ARCHITECTURES
-from dci_core.families.unet import FAMILIES
+from dci_core.families.table import FAMILIES
 from dci_core.files import read_header
 from dci_core.pictures.thumbnails import COVER_PX, image_of, small_jpeg
 

@@ -13,7 +13,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from dci_core.attention.call import AttentionCall, AttentionRule
 from dci_core.attention.layers import LayerId
-from dci_core.families.unet import FAMILIES
+from dci_core.families.table import FAMILIES
 from dci_core.model import Text
 
 WIDTH, LENGTH, CHANNELS, HEADS = 12, 77, 8, 2

@@ -12,7 +12,7 @@ from dci_core.attention.layers import LayerMask
 from dci_core.dci.branches import DciSettings, NoiseStream, auxiliary_seed, pair, start_noise, unpair
 from dci_core.dci.row_plan import RowPlan, plan_rows, tags_of
 from dci_core.errors import BadLayers, BadSettings
-from dci_core.families.unet import FAMILIES
+from dci_core.families.table import FAMILIES
 
 TINY = FAMILIES["tiny"]
 BOTH = (False, True)  # an unconditional chunk, then a conditional one

@@ -15,7 +15,7 @@ from dci_core.attention.spans import attention_probabilities
 from dci_core.dci.dbim import DbimSettings, branch_weights, dbim_rule, integrate
 from dci_core.dci.maps import BranchRows
 from dci_core.errors import BadModel
-from dci_core.families.unet import FAMILIES
+from dci_core.families.table import FAMILIES
 from dci_core.text.tokens import PairTokens, TokenSet
 
 LAYER = LayerId("middle", 0)

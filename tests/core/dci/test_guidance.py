@@ -17,7 +17,7 @@ from dci_core.dci.guidance import dual_guided, guided
 from dci_core.dci.run import Sampled, SampleSettings, sample_latents, sample_swapped
 from dci_core.dci.stability import spring_factor
 from dci_core.errors import BadSettings
-from dci_core.families.unet import FAMILIES
+from dci_core.families.table import FAMILIES
 from dci_core.model import Text
 from dci_core.noise.samplers import SAMPLERS, sample_ddim
 from dci_core.noise.schedule import is_open, sd_schedule, spaced_sigmas, window_threshold

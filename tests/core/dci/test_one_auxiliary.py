@@ -15,7 +15,7 @@ from dci_core.dci.replay import AuxiliaryCall, Replay
 from dci_core.dci.row_plan import plan_rows, tags_of
 from dci_core.dci.run import Sampled, SampleSettings, sample_latents
 from dci_core.errors import BadSettings
-from dci_core.families.unet import find_family
+from dci_core.families.table import find_family
 from dci_core.fingerprint import fingerprint
 
 from .cross_model import CrossModel

@@ -11,7 +11,7 @@ from torch import Tensor
 from dci_core.attention.call import AttentionCall
 from dci_core.attention.layers import LayerId
 from dci_core.errors import BadModel
-from dci_core.families.unet import find_family
+from dci_core.families.table import find_family
 from dci_core.families.weight_names import weight_key
 from dci_core.model import Text
 from dci_core.noise.schedule import sd_schedule

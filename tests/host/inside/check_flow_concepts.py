@@ -34,7 +34,7 @@ def worlds() -> tuple[Any, Any, Any]:
 
 def family() -> Any:
     """The family's row."""
-    return PACK["dci_core.families.unet"].find_family("tiny_flow")
+    return PACK["dci_core.families.table"].find_family("tiny_flow")
 
 
 @cache

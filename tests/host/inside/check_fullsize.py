@@ -49,7 +49,7 @@ def trains_saves_loads_and_samples(name: str, family: str, num_layers: int) -> N
 
     def check(folder: Path) -> None:
         with loaded_checkpoint(name) as (model, clip, vae):
-            assert PACK["nodes.host.families.unet"].family_of(model).name == family
+            assert PACK["nodes.host.families.recognition"].family_of(model).name == family
             concept, losses = PACK["nodes.host.ico.training"].train_concept(model, clip, vae, lesson())
             assert len(losses) == 2 and len(concept.deltas) == num_layers
             out, rows, record = two_steps(model, clip, saved_and_loaded(concept, folder))

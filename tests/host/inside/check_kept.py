@@ -22,7 +22,7 @@ def vae() -> Any:
 def key_of(chosen: Any, model: Any = None, clip: Any = None, decoder: Any = None) -> tuple[str, str]:
     """(key of the training, name of its concept's file) with these parts, else the usual ones."""
     _, own_model, own_clip = worlds()
-    families, training = PACK["nodes.host.families.unet"], PACK["nodes.host.ico.training"]
+    families, training = PACK["nodes.host.families.recognition"], PACK["nodes.host.ico.training"]
     model, clip, decoder = model or own_model, clip or own_clip, decoder or vae()
     family = families.family_of(model)
     chosen = training.acting(training.chosen(model, chosen, family))
@@ -175,7 +175,7 @@ def test_an_unfinished_training_of_the_first_version_goes_on() -> None:
         train(lesson(steps=2))
         (half,) = folder.rglob("*.training")
         _, model, _ = worlds()
-        identity, family = PACK["nodes.host.concept.identity"], PACK["nodes.host.families.unet"].family_of(model)
+        identity, family = PACK["nodes.host.concept.identity"], PACK["nodes.host.families.recognition"].family_of(model)
         chosen = PACK["nodes.host.ico.training"].chosen(model, lesson(steps=4), family)
         first = chosen.first_key(identity.base_hash(model, family) + identity.patches_hash(model))
         old = half.with_name(f"zorp-{first}.training")

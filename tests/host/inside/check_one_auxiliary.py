@@ -21,7 +21,7 @@ def made() -> tuple[Any, Any, Any]:
 def apply(model: Any, pair: Any, replays: bool = False, **settings: Any) -> Any:
     """The model with DCI in separate guidance."""
     chosen = PACK["dci_core.dci.branches"].DciSettings(**{"window": 0.5, "guidance": "separate", **settings})
-    dbim = chosen.dbim(PACK["dci_core.families.unet"].find_family("tiny"))
+    dbim = chosen.dbim(PACK["dci_core.families.table"].find_family("tiny"))
     patch = PACK["nodes.host.dci.plan"].DciPatch(pair, chosen, dbim, replays=replays)
     return PACK["nodes.host.dci.branching"].with_dci(model, patch)
 
@@ -153,7 +153,7 @@ def test_the_node_takes_the_new_inputs_and_old_workflows_leave_them_out() -> Non
     plain = fields.patched.__globals__["with_dci"]
     assert node is not None and plain is PACK["nodes.host.dci.branching"].with_dci
     before = fields.patched.__globals__["family_of"]
-    fields.patched.__globals__["family_of"] = lambda model: PACK["dci_core.families.unet"].find_family("tiny")
+    fields.patched.__globals__["family_of"] = lambda model: PACK["dci_core.families.table"].find_family("tiny")
     try:
         old, _ = fields.patched(model, pair, dci)
         new, _ = fields.patched(model, pair, {**dci, "one_auxiliary": True, "auxiliary_seed": 7, "replay": True})

@@ -45,7 +45,7 @@ def model_with(kind: type[Tensor]) -> Any:
 def fingerprint(model: Any) -> str | None:
     """Of the model as its checkpoint has it."""
     found: str | None = PACK["nodes.host.concept.identity"].base_hash(
-        model, PACK["dci_core.families.unet"].find_family("tiny")
+        model, PACK["dci_core.families.table"].find_family("tiny")
     )
     return found
 

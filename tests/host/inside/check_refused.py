@@ -49,7 +49,10 @@ def refusal(check: Any) -> str:
 
 
 def test_unets_that_read_more_than_noise_and_text_are_refused_and_ordinary_ones_are_not() -> None:
-    check, family_of = PACK["nodes.host.ico.trainable"].check_reads_text, PACK["nodes.host.families.unet"].family_of
+    check, family_of = (
+        PACK["nodes.host.ico.trainable"].check_reads_text,
+        PACK["nodes.host.families.recognition"].family_of,
+    )
     for name, (config, sizes, words) in STRANGE.items():
         model = shaped(config, sizes)
         told = refusal(partial(check, model, family_of(model)))

@@ -116,7 +116,7 @@ def agree(guidance: str, sampler: str = "euler") -> None:
     dci = branches.DciSettings(window=0.5, strength=1.2, guidance=guidance)
     mine = sampling.sample_latents(model, prompts, seeds=[5], settings=how, dci=dci).concept
     plain, positive, plan, negative = host_parts()
-    dbim = dci.dbim(PACK["dci_core.families.unet"].find_family("tiny"))
+    dbim = dci.dbim(PACK["dci_core.families.table"].find_family("tiny"))
     patch = PACK["nodes.host.dci.plan"].DciPatch(plan, dci, dbim)
     patched, _ = PACK["nodes.host.dci.branching"].with_dci(plain, patch)
     args = {"steps": 20, "cfg": 3.0, "shape": (1, 8, 16, 16), "sampler": sampler}
@@ -185,7 +185,7 @@ def test_a_prompt_of_two_chunks_draws_with_an_effect() -> None:
     negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
     dci = PACK["dci_core.dci.branches"].DciSettings(window=0.5)
     patch = PACK["nodes.host.dci.plan"].DciPatch(
-        plan, dci, dci.dbim(PACK["dci_core.families.unet"].find_family("tiny"))
+        plan, dci, dci.dbim(PACK["dci_core.families.table"].find_family("tiny"))
     )
     patched, record = PACK["nodes.host.dci.branching"].with_dci(model, patch)
     args = {"steps": 3, "shape": (1, 8, 16, 16)}
@@ -242,7 +242,7 @@ def test_a_concept_of_another_family_is_refused() -> None:
 
 def test_host_and_core_know_a_base_model_by_the_same_hash() -> None:
     core, model, clip = worlds()
-    family = PACK["dci_core.families.unet"].find_family("tiny")
+    family = PACK["dci_core.families.table"].find_family("tiny")
     own = PACK["dci_core.concept.base_hash"].hash_base(dict(core.unet.named_parameters()), family.layers)
     identity = PACK["nodes.host.concept.identity"]
     changed, _ = PACK["nodes.host.concept.apply"].with_concept(model, clip, concept(), 1.0)

@@ -27,7 +27,7 @@ REFUSED = {
 @contextmanager
 def families_of_v() -> Iterator[None]:
     """The tiny world may predict v for a while: the shipped table has no such row."""
-    table, training = PACK["dci_core.families.unet"].FAMILIES, PACK["nodes.host.ico.training"]
+    table, training = PACK["dci_core.families.table"].FAMILIES, PACK["nodes.host.ico.training"]
     kept = training.rare_tokens
     table["tiny_v"] = replace(table["tiny"], name="tiny_v", prediction="v")
     names = PACK["dci_core.concept.modelspec"].ARCHITECTURES

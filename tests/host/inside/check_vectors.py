@@ -51,7 +51,7 @@ def test_the_pack_gives_the_released_latents() -> None:
     settings = PACK["dci_core.dci.branches"].DciSettings(
         window=case["agg"], strength=case["lam"], guidance="shared", gain="reference"
     )
-    dbim = settings.dbim(PACK["dci_core.families.unet"].find_family("sd15"))
+    dbim = settings.dbim(PACK["dci_core.families.table"].find_family("sd15"))
     branching = PACK["nodes.host.dci.branching"]
     patched, record = branching.with_dci(model, plans.DciPatch(plan, settings, dbim))
     patched, rows = counting_rows(patched)

@@ -78,7 +78,7 @@ def conditioning(rows: Tensor, made_for: Any = None, **options: Any) -> list[lis
 def apply(model: Any, made_plan: Any, family: str = "tiny", hints: str = "both", **settings: Any) -> tuple[Any, Any]:
     """(model with DCI, record)."""
     chosen = PACK["dci_core.dci.branches"].DciSettings(**settings)
-    dbim = chosen.dbim(PACK["dci_core.families.unet"].find_family(family))
+    dbim = chosen.dbim(PACK["dci_core.families.table"].find_family(family))
     return PACK["nodes.host.dci.branching"].with_dci(
         model, PACK["nodes.host.dci.plan"].DciPatch(made_plan, chosen, dbim, hints)
     )

@@ -23,7 +23,7 @@ from dci_core.concept.exports import export_lora
 from dci_core.concept.file import load_concept, save_concept
 from dci_core.concept.learned import Concept
 from dci_core.errors import BadConcept, BadModel, BadSettings, PromptTooLong
-from dci_core.families.unet import find_family
+from dci_core.families.table import find_family
 from dci_core.ico.checkpoint import load_state, save_state
 from dci_core.ico.data import TrainingData
 from dci_core.ico.result import make_concept

@@ -20,7 +20,7 @@ from dci_core.dci.branches import DciSettings
 from dci_core.dci.replay import Replay
 from dci_core.dci.run import Sampled, SampleSettings, sample_latents, sample_swapped
 from dci_core.errors import BadLayers, BadSettings
-from dci_core.families.unet import find_family
+from dci_core.families.table import find_family
 from dci_core.model import Text
 from dci_core.noise.flow_schedule import FlowSchedule
 from dci_core.text.prompts import Prompts

@@ -6,7 +6,8 @@ from typing import Any
 
 from ....dci_core.attention.layers import LayerId
 from ....dci_core.errors import BadModel
-from ....dci_core.families.unet import FAMILIES, Family
+from ....dci_core.families.family import Family
+from ....dci_core.families.table import FAMILIES
 from .blocks import cross_attention_blocks
 from .mmdit import is_kind, mmdit_of
 
