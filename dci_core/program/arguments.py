@@ -13,9 +13,11 @@ from ..families.table import FAMILIES
 from ..ico.settings import CHOICES
 from ..noise.samplers import SAMPLERS
 from ..noise.schedule import SPACINGS
+from ..studies.dci.protocol import GROUND
 from ..studies.dci.study import USUAL
 from ..tiny.defaults import DEFAULTS, UNET
 from ..tiny.model import WEIGHTS
+from ..tiny.world.concepts import KINDS
 from . import adapter_evidence, adapter_train, adapters, concepts, demo, evidence, sample, score, train, world
 from .help_texts import tell_defaults
 
@@ -156,11 +158,22 @@ def add_evidence(parser: argparse.ArgumentParser) -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="under 20 minutes on two cores (the default)")
     size.add_argument("--full", action="store_true", help="a night on a CPU, or a GPU")
+    size.add_argument("--many", action="store_true", help="48 test objects, the dials alone: two hours on two cores")
     parser.add_argument(
         "--out", type=Path, default=Path("out/evidence"), metavar="DIR", help="goes on with what is there"
     )
     parser.add_argument(
-        "--study", default=USUAL, help="some of a (training), b (inference), c (anatomy), judge, choice"
+        "--study",
+        help=f"some of a (training), b (inference), c (anatomy), judge, choice, claim (b without controls, objects by "
+        f"what the base had seen); default: {USUAL}, and claim for --many",
+    )
+    parser.add_argument("--references", choices=KINDS, default=GROUND.kind, help="where reference pictures are from")
+    parser.add_argument("--minutes", type=float, metavar="M", help="stop after so long; the same command goes on")
+    parser.add_argument(
+        "--power",
+        type=Path,
+        metavar="FILE",
+        help="measure nothing: from a finished study's summary.json, what 48 objects (--concepts N) would decide",
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes; default: as many as cores")
     parser.add_argument("--concepts", type=int, metavar="N", help="at most so many concepts in each study")
@@ -183,6 +196,6 @@ def add_world(parser: argparse.ArgumentParser, common: Parser) -> None:
     gates.set_defaults(run=world.gates)
     pictures = parts.add_parser("pictures", parents=[common], help="write an object's reference pictures")
     pictures.add_argument("--concept", type=int, default=0, metavar="N", help="number of the object")
-    pictures.add_argument("--kind", choices=("varied", "home"), default="varied", help="many places, or one")
+    pictures.add_argument("--kind", choices=KINDS, default="varied", help="many places, or one")
     pictures.add_argument("--out", type=Path, required=True, metavar="DIR")
     pictures.set_defaults(run=world.pictures)

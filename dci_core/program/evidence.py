@@ -9,6 +9,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from ..files import write_bytes
 from ..studies.dci import protocol
 from ..studies.dci.cells import Bench
 from ..studies.dci.ground import PARTS, Shelf, hash_files
+from ..studies.dci.power import leads_of, power_table
 from ..studies.dci.store import Store
-from ..studies.dci.study import JUDGE_PARTS, Plan, carry_out, read_studies, still_to_do
+from ..studies.dci.study import CLAIM, JUDGE_PARTS, USUAL, Plan, carry_out, read_studies, still_to_do
 from ..studies.dci.summary import summarise, write_tables
 from .console import Console
 from .places import check_folder
@@ -31,6 +33,8 @@ MOST_WORKERS = 256
 
 def evidence(options: Namespace, console: Console) -> int:
     """Does what is left of the study and writes its tables, plots, report and summary."""
+    if options.power is not None:
+        return tell_power(options.power, options.concepts or len(protocol.MORE_TEST), console)
     plan = plan_from(options)
     workers, device = choose_workers(options.workers), choose_device()
     check_weights(options.weights)
@@ -48,7 +52,14 @@ def evidence(options: Namespace, console: Console) -> int:
     with one_thread(device), console.bar(todo.cost, "evidence") as bar:
         for cost in carry_out(todo, bench, store, workers if device == "cpu" else 1):
             bar.update(cost)
+            if options.minutes is not None and time.perf_counter() - started > 60 * options.minutes:
+                break
     seconds = time.perf_counter() - started
+    left = len(still_to_do(plan, store, shelf).cells)
+    if left:
+        told = f"{left} cells are left after {seconds / 60:.1f} minutes; the same command goes on"
+        console.result({"left": left}, told)
+        return 0
     return publish(plan, store, folder, options, seconds, console)
 
 
@@ -73,12 +84,26 @@ def write_study(summary: Mapping[str, Any], report: str, folder: Path, seconds: 
 
 def plan_from(options: Namespace) -> Plan:
     """What was asked for; raises BadSettings."""
-    size = protocol.SIZES["full" if options.full else "quick"]
+    size = protocol.SIZES["full" if options.full else "many" if options.many else "quick"]
     if options.concepts is not None:
         size = size.with_concepts(options.concepts)
     if options.seeds is not None:
         size = size.with_seeds(options.seeds)
-    return Plan(size, protocol.GROUND, read_studies(options.study))
+    studies = read_studies(options.study or (CLAIM if options.many else USUAL))
+    return Plan(size, replace(protocol.GROUND, kind=options.references), studies)
+
+
+def tell_power(path: Path, objects: int, console: Console) -> int:
+    """What so many objects would decide, from a finished study; raises BadSettings where there is none."""
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        told = power_table(summary, objects)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadSettings(
+            f'"{path.name}" holds no study of the dials', "summary.json of `evidence` was expected", "change --power"
+        ) from error
+    console.result({"leads": [asdict(lead) for lead in leads_of(summary)]}, told)
+    return 0
 
 
 def choose_workers(asked: int | None) -> int:

@@ -17,7 +17,7 @@ from ...text.prompts import Prompts, encode_text
 from ...text.tokens import PLACEHOLDER, PromptPair
 from ...tiny.codec import Codec
 from ...tiny.model import TinyModel, World, load_tiny_world
-from ...tiny.world.concepts import CONCEPTS, HeldOut
+from ...tiny.world.concepts import OBJECTS, HeldOut
 from ...tiny.world.words import HOMES, PLACES
 from ..gates.trial import Ask, asks_for
 from .dials import Setting, Way
@@ -114,7 +114,7 @@ class PictureCell:
     def draw(self, bench: Bench) -> Tensor:
         """[(prompts seeds) 3 128 128] in 0..1, on the CPU."""
         model, concept = bench.tuned(self.concept, self.training, self.step, self.way.concept_strength)
-        texts = [prompts_for(model, concept, CONCEPTS[self.concept], number, self.way) for number in self.prompts]
+        texts = [prompts_for(model, concept, OBJECTS[self.concept], number, self.way) for number in self.prompts]
         return draw_prompts(bench, model, texts, self.seeds, self.way)
 
 

@@ -16,7 +16,7 @@ from ...ico.checkpoint import load_state, save_state
 from ...ico.result import make_concept
 from ...ico.train import train_steps
 from ...tiny.model import World
-from ...tiny.world.concepts import CONCEPTS
+from ...tiny.world.concepts import OBJECTS
 from ..gates.concepts import begin, rare_tokens
 from .judge_scores import Numbers
 from .protocol import Training
@@ -79,7 +79,7 @@ class Shelf:
         """The folder of one training."""
         ico = replace(training.ico, steps=1)
         name = hash_of(self.weights, concept, training.kind, asdict(ico))
-        return self.folder / f"{CONCEPTS[concept].name}-{training.kind}-{name}"
+        return self.folder / f"{OBJECTS[concept].name}-{training.kind}-{name}"
 
     def path(self, concept: int, training: Training, step: int) -> Path:
         """One checkpoint's file."""
@@ -110,7 +110,7 @@ class Shelf:
             return
         place, settings = self.place(lesson.concept, lesson.training), replace(lesson.training.ico, steps=missing[-1])
         place.mkdir(parents=True, exist_ok=True)
-        thing = CONCEPTS[lesson.concept]
+        thing = OBJECTS[lesson.concept]
         data, state = begin(world, thing, lesson.training.kind, settings)
         kept, rare = place / "state.safetensors", rare_tokens(world.model, settings)
         if kept.exists():

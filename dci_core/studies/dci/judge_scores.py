@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...tiny.judge import Judge, Scale, Verdict, verdict
 from ...tiny.model import load_part
-from ...tiny.world.concepts import CONCEPTS
+from ...tiny.world.concepts import OBJECTS
 from ..gates.trial import Ask, asks_for, scale_for
 
 Numbers = dict[str, Any]
@@ -40,13 +40,13 @@ class JudgeScores:
     def scale(self, concept: int) -> Scale:
         """What likeness to the concept is measured against, whatever it was trained on."""
         if concept not in self.scales:
-            self.scales[concept] = scale_for(self.judge, CONCEPTS[concept])
+            self.scales[concept] = scale_for(self.judge, OBJECTS[concept])
         return self.scales[concept]
 
 
 def judge_panel(judge_scores: JudgeScores, concept: int, prompts: Sequence[int], pictures: Tensor) -> Numbers:
     """Per picture [prompts][seeds]: likeness, following, has_all, has_noun; pictures [(prompts seeds) 3 128 128]."""
-    asks, count, found = asks_for(CONCEPTS[concept]), len(pictures) // len(prompts), []
+    asks, count, found = asks_for(OBJECTS[concept]), len(pictures) // len(prompts), []
     for i, number in enumerate(prompts):
         found.append(judge_pictures(judge_scores, concept, asks[number], pictures[i * count : (i + 1) * count]))
     return {name: [numbers[name] for numbers in found] for name in found[0]}
@@ -54,7 +54,7 @@ def judge_panel(judge_scores: JudgeScores, concept: int, prompts: Sequence[int],
 
 def judge_pictures(judge_scores: JudgeScores, concept: int, ask: Ask, pictures: Tensor) -> dict[str, list[float]]:
     """The judge's word on pictures of one prompt, a number a picture."""
-    noun = CONCEPTS[concept].thing.noun
+    noun = OBJECTS[concept].thing.noun
     found = verdict(judge_scores.judge, pictures, judge_scores.scale(concept), {**ask.asked, "noun": noun})
     return numbers_of(found)
 

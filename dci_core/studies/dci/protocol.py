@@ -9,12 +9,13 @@ from ...dci.run import SampleSettings
 from ...errors import BadSettings
 from ...ico.settings import IcoSettings
 from ...tiny.defaults import TINY_ICO, TINY_SAMPLE
-from ...tiny.world.concepts import CONCEPTS
+from ...tiny.world.concepts import CONCEPTS, SEEN
 from .dials import Way
 
 PROMPTS = tuple(range(8))
 LOW_PRIOR = (4, 5, 6, 7)  # of the eight prompts that `trial.asks_for` makes
 TEST = tuple(c.number for c in CONCEPTS if not c.is_development)
+MORE_TEST = (*TEST, *(c.number for c in SEEN))
 DEVELOPMENT = tuple(c.number for c in CONCEPTS if c.is_development)
 
 
@@ -70,7 +71,7 @@ class Panel:
 
     def with_concepts(self, count: int) -> Panel:
         """At most so many concepts; raises BadSettings."""
-        return replace(self, concepts=self.concepts[: asked_for(count, "concepts", len(TEST))])
+        return replace(self, concepts=self.concepts[: asked_for(count, "concepts", len(MORE_TEST))])
 
 
 def asked_for(count: int, what: str, most: int) -> int:
@@ -152,4 +153,5 @@ FULL = Size(
     judge=Panel(TEST, seeds(4)),
     candidates=Panel(DEVELOPMENT, seeds(4)),
 )
-SIZES = {"quick": QUICK, "full": FULL}
+MANY = replace(QUICK, name="many", dials=Panel(MORE_TEST, seeds(1)))
+SIZES = {"quick": QUICK, "full": FULL, "many": MANY}

@@ -31,6 +31,8 @@ def write_report(summary: Summary, plots: Sequence[str]) -> str:
     if "inference" in summary:
         parts += [answer(summary), *shown("frontier.png", "reach.png"), reach_section(summary), leads_section(summary)]
         parts += [settings_section(summary), *shown("controls.png")]
+    if "by_look" in summary:
+        parts.append(by_look_section(summary))
     if "training" in summary:
         parts += [training_section(summary), *shown("training.png")]
     if "anatomy" in summary:
@@ -148,6 +150,18 @@ def settings_lines(settings: Summary, group: str) -> list[list[str]]:
     """One group's settings."""
     measures = ("likeness", "following", "both")
     return [[name, *(text(numbers[m]) for m in measures)] for name, numbers in settings[group].items()]
+
+
+def by_look_section(summary: Summary) -> str:
+    """DCI's leads on objects whose looks the base never saw, and on the others."""
+    parts = summary["by_look"]
+    lines = [
+        [name_of(dial), *(text(part["dci_minus"][dial][lead], "+") for part in parts.values() for lead in LEADS)]
+        for dial in DIALS
+        if dial != "dci"
+    ]
+    columns = ["DCI minus", *(f"{words}: {name}" for words in parts for name in ("hypervolume", "at 95%"))]
+    return "## By what the base had seen\n\n" + table(columns, lines)
 
 
 def settings_section(summary: Summary) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ...errors import BadSettings
 from ...tiny.defaults import TINY_DCI
-from . import study_anatomy, study_choice, study_inference, study_judge, study_training
+from . import study_anatomy, study_choice, study_claim, study_inference, study_judge, study_training
 from .cells import Bench, Cell, key_of
 from .crew import Job, Tools, Tools_contra, work
 from .dials import AUXILIARY
@@ -17,8 +17,10 @@ from .ground import PARTS, Lesson, Shelf, hash_files
 from .protocol import Ground, Size
 from .store import Store
 
-STUDIES = {"a": "training", "b": "inference", "c": "anatomy", "judge": "judge", "choice": "choice"}
+CLAIM = "claim"
+STUDIES = {"a": "training", "b": "inference", "c": "anatomy", "judge": "judge", "choice": "choice", CLAIM: "claim"}
 USUAL = "a,b,c,judge"  # `choice` came before them: its result stands in the defaults
+TOGETHER = 4  # concepts whose lessons and cells are done before the next ones': what is stopped is done for some
 LESSON_STEP = 20  # a training step takes as long as so many rows of sampling
 JUDGE_PARTS = (*PARTS, "judge")
 
@@ -65,6 +67,8 @@ def cells_of(letter: str, size: Size, ground: Ground) -> list[Cell]:
         return [*study_inference.cells(size, ground)]
     if letter == "choice":
         return [*study_choice.cells(size, ground)]
+    if letter == CLAIM:
+        return [*study_claim.cells(size, ground)]
     if letter == "c":
         return [*study_anatomy.cells(size, ground), *study_anatomy.springs(size, ground)]
     return study_judge.cells(size, ground)
@@ -110,6 +114,18 @@ class Work:
         """One lesson's share."""
         return self.shelf.cost(lesson) * LESSON_STEP
 
+    def parts(self) -> Iterator[Work]:
+        """A few concepts after the others, each with what needs it; what needs no lesson comes last."""
+        owners = [None if cell.lesson is None else cell.lesson.concept for _, cell in self.cells]
+        concepts = sorted({owner for owner in owners if owner is not None})
+        groups: list[set[int | None]] = [set(concepts[i : i + TOGETHER]) for i in range(0, len(concepts), TOGETHER)]
+        groups.append({None})
+        for group in groups:
+            cells = [cell for cell, owner in zip(self.cells, owners, strict=True) if owner in group]
+            lessons = [lesson for lesson in self.lessons if lesson.concept in group]
+            if cells:
+                yield Work(lessons, cells, self.shelf)
+
 
 def still_to_do(plan: Plan, store: Store, shelf: Shelf) -> Work:
     """The cells without a result, and the lessons that they need and that are not there."""
@@ -121,10 +137,11 @@ def still_to_do(plan: Plan, store: Store, shelf: Shelf) -> Work:
 
 def carry_out(todo: Work, bench: Bench, store: Store, workers: int) -> Iterator[int]:
     """Does it all; yields each finished piece's cost. Stopped at any time, what is finished stays."""
-    costs = [todo.lesson_cost(lesson) for lesson in todo.lessons]
-    for i, _ in work(bench, todo.lessons, workers):
-        yield costs[i]
-    yield from play_cells(todo.cells, bench, store, workers)
+    for part in todo.parts():
+        costs = [part.lesson_cost(lesson) for lesson in part.lessons]
+        for i, _ in work(bench, part.lessons, workers):
+            yield costs[i]
+        yield from play_cells(part.cells, bench, store, workers)
 
 
 def play_cells(cells: Sequence[tuple[str, Piece[Tools]]], bench: Tools, store: Store, workers: int) -> Iterator[int]:

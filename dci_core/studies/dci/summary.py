@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...version import VERSION
-from . import study_anatomy, study_choice, study_inference, study_judge, study_training
+from . import study_anatomy, study_choice, study_claim, study_inference, study_judge, study_training
 from .cells import key_of
 from .spring import predicted
 from .statistics import mean, measured
@@ -36,6 +36,10 @@ def summarise(plan: Plan, results: Results, weights: str) -> dict[str, Any]:
     }
     if "b" in plan.studies:
         found |= inference(study_inference.rows(size, ground, results))
+    if "claim" in plan.studies:
+        found |= inference(study_claim.rows(size, ground, results))
+        parts = study_claim.split(size, ground, results)
+        found["by_look"] = {words: inference(rows) for words, rows in parts.items() if rows}
     if "a" in plan.studies:
         rows = study_training.rows(size, ground, results)
         for name in study_training.CURVES:
@@ -61,7 +65,7 @@ def inference(rows: Sequence[Row]) -> dict[str, Any]:
     found["low_prior"] = {**reached(low), "dci_minus": lead_numbers(low), "inference": settings(unseen)}
     found["inference"] = settings(rows)
     plain = next(row for row in rows if row.group == "plain")
-    found["controls"] = {
+    beside = {
         row.name: {
             name: difference(getattr(row.scores, name), getattr(plain.scores, name)).row()
             for name in ("likeness", "following", "both")
@@ -69,7 +73,7 @@ def inference(rows: Sequence[Row]) -> dict[str, Any]:
         for row in rows
         if row.group == "control"
     }
-    return found
+    return {**found, "controls": beside} if beside else found
 
 
 def reached(found: dict[str, Reach]) -> dict[str, NumbersByName]:
@@ -111,7 +115,13 @@ def write_tables(plan: Plan, results: Results, folder: Path) -> None:
     """A CSV for each study; raises NotSaved."""
     size, ground = plan.size, plan.ground
     tables: dict[str, Sequence[dict[str, Any]]] = {}
-    studies = {"a": study_training, "b": study_inference, "c": study_anatomy, "choice": study_choice}
+    studies = {
+        "a": study_training,
+        "b": study_inference,
+        "c": study_anatomy,
+        "choice": study_choice,
+        "claim": study_claim,
+    }
     for letter, study in studies.items():
         if letter in plan.studies:
             tables[STUDIES[letter]] = [row.plain() for row in study.rows(size, ground, results)]

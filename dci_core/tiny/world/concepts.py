@@ -1,16 +1,21 @@
-"""Twenty held-out objects: looks that no training picture shows, in shades that no caption names."""
+"""The objects to learn: twenty of looks that no training picture shows, and more for large studies.
+
+All are in shades that no caption names.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from .scene import Rendered, Scene, Thing, render, shade
-from .words import HOMES, NEVER, PLACES
+from .words import COLOURS, HOMES, NEVER, PARTS, PATTERNS, PLACES
 
 REFERENCE_COUNT = 5
-SHADE_SEED = 7300
+SHADE_SEED, SEEN_SEED = 7300, 8100
+KINDS = ("home", "varied")  # of reference pictures: all in one place, or in five
 
 LOOKS = (  # noun, pattern, first, second, part
     ("fish", "striped", "purple", "yellow", "hat"),
@@ -38,7 +43,7 @@ LOOKS = (  # noun, pattern, first, second, part
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One held-out object; number 0..7 is for development, 8..19 for the test."""
+    """One object; number 0..7 is for development, the others for the test; the base was shown looks from 20 on."""
 
     number: int
     thing: Thing
@@ -77,3 +82,21 @@ def _held_out(number: int, look: tuple[str, str, str, str, str]) -> HeldOut:
 
 CONCEPTS = tuple(_held_out(number, look) for number, look in enumerate(LOOKS))
 HELD_OUT_LOOKS = frozenset(concept.thing.look for concept in CONCEPTS)
+
+
+def _seen_objects() -> tuple[HeldOut, ...]:
+    """Of every noun that has a home, one object of each pattern; no look twice."""
+    rng, found, taken = np.random.default_rng(SEEN_SEED), list[HeldOut](), set(HELD_OUT_LOOKS)
+    colours = [colour for colour in COLOURS if colour != "black"]  # its shades hardly differ
+    for noun, pattern in product((noun for noun, home in HOMES.items() if home), PATTERNS[1:]):
+        part, first, second = rng.choice(PARTS), *rng.choice(colours, 2, replace=False)
+        while (noun, pattern, frozenset((first, second))) in taken:
+            first, second = rng.choice(colours, 2, replace=False)
+        found.append(_held_out(len(CONCEPTS) + len(found), (noun, pattern, str(first), str(second), str(part))))
+        taken.add(found[-1].thing.look)
+    return tuple(found)
+
+
+SEEN = _seen_objects()
+"""36 more test objects. The base was shown their looks, told in words, so a study reports them apart."""
+OBJECTS = (*CONCEPTS, *SEEN)

@@ -37,7 +37,10 @@ MICRO = Size(
     sample=replace(TINY_SAMPLE, num_steps=1),
     step_counts=(2, 3),
 )
-GROUND = Ground("varied", replace(TINY_ICO, batch=1), earlier=(1,), main=2, later=(3,))
+GROUND = Ground("home", replace(TINY_ICO, batch=1), earlier=(1,), main=2, later=(3,))
+
+
+MANY = replace(MICRO, name="many", dials=Panel(concepts=(8, 20), seeds=(0,), prompts=(0, 4)))
 
 
 @pytest.fixture
@@ -91,6 +94,30 @@ def test_a_study_that_was_stopped_goes_on_with_what_is_left(tmp_path: Path, monk
     assert list(study.carry_out(rest, bench, again, 1)) and todo()[0].cells == []
 
 
+def test_many_objects_are_measured_in_stages_and_told_by_what_the_base_had_seen(
+    micro: None, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(protocol.SIZES, "many", MANY)
+    asked = words(weights, tmp_path, "--many", "--json")
+    asked.remove("--quick")
+    assert main([*asked, "--minutes", "0"]) == 0  # stops after its first piece of work: a training
+    assert json.loads(capsys.readouterr().out) == {"left": 44} and not (tmp_path / "report.md").exists()
+    assert main(asked) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert list(summary["by_look"]) == ["looks the base never saw", "looks in the base's training"]
+    assert set(summary["dci_minus"]) == DIALS - {"dci"} and "controls" not in summary
+    assert "## By what the base had seen" in (tmp_path / "report.md").read_text()
+
+
+def test_the_power_of_a_study_is_told_from_a_finished_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lead = {"hypervolume": {"value": 0.1, "low": 0.002, "high": 0.198}}  # two standard errors from zero
+    part = {"dci_minus": {"prompt_swap_dial": lead}}
+    (tmp_path / "summary.json").write_text(json.dumps({"concepts": [0] * 12, "low_prior": part, **part}))
+    assert main(["evidence", "--power", str(tmp_path / "summary.json"), "--concepts", "12"]) == 0
+    line = capsys.readouterr().out.splitlines()[2]
+    assert line == "| prompt swap | hypervolume | +0.100 | 0.050 | 0.52 | 32 | 0.162 |"
+
+
 def test_a_study_of_another_size_is_refused_before_any_work(
     micro: None, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,7 +132,8 @@ def test_a_study_of_another_size_is_refused_before_any_work(
         (["--study", "x"], "the study 'x' was asked for"),
         (["--workers", "0"], "0 workers were asked for"),
         (["--seeds", "0"], "0 seeds were asked for"),
-        (["--concepts", "13"], "13 concepts were asked for"),
+        (["--concepts", "49"], "49 concepts were asked for"),
+        (["--power", "none.json"], '"none.json" holds no study of the dials'),
         (["--full"], "not allowed with"),
     ],
 )

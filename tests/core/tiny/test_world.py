@@ -13,7 +13,7 @@ from dci_core.studies.gates.trial import asks_for, to_tensor
 from dci_core.tiny.codec import Codec
 from dci_core.tiny.model import load_part
 from dci_core.tiny.world.captions import caption
-from dci_core.tiny.world.concepts import CONCEPTS, HELD_OUT_LOOKS, REFERENCE_COUNT, HeldOut
+from dci_core.tiny.world.concepts import CONCEPTS, HELD_OUT_LOOKS, OBJECTS, REFERENCE_COUNT, SEEN, HeldOut
 from dci_core.tiny.world.scene import PICTURE_SIZE, Rendered, Scene, Thing, random_scene, random_thing, render
 from dci_core.tiny.world.words import (
     COLOURS,
@@ -97,13 +97,21 @@ def test_eight_objects_are_for_development_and_twelve_for_the_test() -> None:
     assert [c.is_development for c in CONCEPTS] == [True] * 8 + [False] * 12
 
 
+def test_further_test_objects_have_looks_of_their_own() -> None:
+    assert [one.number for one in SEEN] == list(range(20, 56))
+    assert len({one.thing.look for one in OBJECTS}) == len(OBJECTS) == 56
+    kinds = {(one.thing.noun, one.thing.pattern) for one in SEEN}
+    assert len(kinds) == 36 and all(HOMES[noun] for noun, _ in kinds)
+    assert {scene.thing.look for scene in SCENES} & {one.thing.look for one in SEEN}  # which the base was shown
+
+
 def test_an_object_has_shades_of_its_own() -> None:
     named = set(COLOURS.values())
-    assert all(shade not in named for c in CONCEPTS for shade in c.thing.shades)
-    assert len({c.thing.shades for c in CONCEPTS}) == 20
+    assert all(shade not in named for c in OBJECTS for shade in c.thing.shades)
+    assert len({c.thing.shades for c in OBJECTS}) == len(OBJECTS)
 
 
-@pytest.mark.parametrize("thing", CONCEPTS, ids=lambda thing: thing.name)
+@pytest.mark.parametrize("thing", OBJECTS, ids=lambda thing: thing.name)
 def test_reference_pictures_are_where_they_may_be(thing: HeldOut) -> None:
     home = HOMES[thing.thing.noun]
     assert thing.places("home") == [home] * REFERENCE_COUNT
