@@ -32,7 +32,12 @@ from .plan import KEY, DbimRecord, DciPatch
 from .regions import region_for
 from .replaying import call_in_halves, can_replay
 from .rows import call_over
-from .run_warnings import warn_of_black_region, warn_of_changed_text, warn_of_overshoot
+from .run_warnings import (
+    warn_of_black_region,
+    warn_of_changed_text,
+    warn_of_misplaced_region,
+    warn_of_overshoot,
+)
 from .tags import NAME, plain
 
 Wrapper = Callable[..., Tensor]
@@ -92,6 +97,7 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
             return executor(noise, latent_image, sampler, sigmas, *rest, **kwargs)
         # What the user should know before the first step
         warn_of_black_region(patch, record)
+        warn_of_misplaced_region(patch, record)
         warn_of_overshoot(
             patch, record, getattr(guider, "cfg", None), sampling, [*sigmas.tolist(), threshold], freshness(sampler)
         )

@@ -8,6 +8,7 @@ from typing import Any
 from ....dci_core.dci.stability import shared_warning
 from ....dci_core.noise.process import FLOW
 from ..families.sampling import kind_of, ratio_of
+from ..region_frame import trouble_of_region
 from .conds import is_changed, marked_entries
 from .plan import DbimRecord, DciPatch, DciPlan
 
@@ -17,6 +18,17 @@ def warn_of_black_region(patch: DciPatch, record: DbimRecord) -> None:
     region = patch.dbim.region
     if region is not None and not bool((region > 0).any()):
         record.warn("the region is black, so DCI acts nowhere; paint white where it should act")
+
+
+def warn_of_misplaced_region(patch: DciPatch, record: DbimRecord) -> None:
+    """Says so where the region may lie over a part of the picture that it was drawn for."""
+    trouble = trouble_of_region(
+        patch.dbim.region,
+        record.size,
+        "leave it out and mask the pair's conditioning in its place, as the help page of DBIM Layer Mask says",
+    )
+    if trouble:
+        record.warn(trouble)
 
 
 def warn_of_changed_text(conds: dict[str, list[dict[str, Any]]], plan: DciPlan, record: DbimRecord) -> None:

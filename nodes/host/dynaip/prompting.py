@@ -16,6 +16,7 @@ from ....dci_core.errors import BadSettings
 from ..attention.joint import CallFrame, with_sites
 from ..families.mmdit import mmdit_of, token_grid
 from ..model_call import ModelCall
+from ..region_frame import trouble_of_region
 from .prompted_run import PromptedRun
 from .readings import KEY, HeldReference, ReadingRecord
 
@@ -67,6 +68,7 @@ def around_run(run: PromptedRun) -> Wrapper:
         guider = executor.class_obj
         patcher = guider.model_patcher
         run.begin(noise, (patcher.load_device, compute_dtype(patcher.model)))
+        warn_of_misplaced_regions(run)
         guider.conds = marked(guider.conds)
         try:
             return executor(noise, *args, **kwargs)
@@ -74,6 +76,15 @@ def around_run(run: PromptedRun) -> Wrapper:
             run.end()
 
     return wrapper
+
+
+def warn_of_misplaced_regions(run: PromptedRun) -> None:
+    """Says so where a region may lie over a part of the picture that it was drawn for."""
+    for reference in run.references:
+        region, size = reference.subject.region, run.size
+        trouble = size and trouble_of_region(region, (size[0], size[1]), "set the subject to read everywhere")
+        if trouble:
+            run.record.warn(trouble)
 
 
 def marked(conds: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:

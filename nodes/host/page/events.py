@@ -24,14 +24,25 @@ def node_in_work() -> str:
     return str(context.node_id) if context else ""
 
 
+def kind_in_work() -> str:
+    """Kind of the node that the host is executing, such as `KSampler`; empty where the queue does not tell."""
+    _, prompt, _ = running()
+    return str((prompt.get(node_in_work()) or {}).get("class_type") or "")
+
+
 def workflow_in_work() -> str:
     """Id of the workflow whose prompt is running, as the page saved it; empty for prompts that come without one."""
+    _, _, more = running()
+    workflow = (more.get("extra_pnginfo") or {}).get("workflow") or {}
+    return str(workflow.get("id") or "")
+
+
+def running() -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """(id, nodes by their ids, what else came with it) of the prompt that the host's queue runs; empty without one."""
     queue = getattr(server(), "prompt_queue", None)
-    for item in list(getattr(queue, "currently_running", {}).values()):
-        more = item[3] if len(item) > 3 and isinstance(item[3], dict) else {}
-        workflow = (more.get("extra_pnginfo") or {}).get("workflow") or {}
-        return str(workflow.get("id") or "")
-    return ""
+    for _, ident, prompt, more, *_ in list(getattr(queue, "currently_running", {}).values()):
+        return ident, prompt, more if isinstance(more, dict) else {}
+    return "", {}, {}
 
 
 def tell(event: str, **facts: Any) -> None:

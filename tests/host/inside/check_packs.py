@@ -7,10 +7,11 @@ from check_joint import run
 from check_neighbours import written
 from check_tiny import AUXILIARY, PROMPT, concept, worlds
 from graphs import heard
-from lab import PACK, apply, distance, sample
+from lab import PACK, apply, conditioning, distance, plan, sample, small_model, text
 from marks import Absent, slow
 from mmdit_lab import prompted, thin_model
-from neighbours import BLACK, GUIDANCES, LEAST
+from neighbours import BLACK, GUIDANCES, LEAST, NEGATIVE
+from pack_draws import detailed, upscaled
 from pack_gguf import gguf_base
 from pack_loading import PackNode
 from packs import FIRST_BLOCK, PACKS
@@ -20,6 +21,32 @@ from packs import FIRST_BLOCK, PACKS
 def test_every_pack_in_every_guidance_order_and_batch() -> None:
     """Writes what `docs/neighbours.md` shows: out/packs-<version of the host>.md."""
     written("packs", PACKS)
+
+
+@slow
+def test_every_pack_that_samples_parts_cuts_the_masks_of_conditionings_to_each() -> None:
+    """What the help page of DBIM Layer Mask says to do in the place of a region."""
+    mask, ways, ran = torch.zeros(1, 128, 128), {"detailer": detailed, "upscaler": upscaled}, 0
+    mask[..., :64] = 1
+    for name, draw in ways.items():
+        pair, base = plan(text(2)), small_model()
+        parts = [conditioning(text(1), pair, mask=mask), conditioning(text(1), mask=1 - mask)]
+        positive = [entry for part in parts for entry in part]
+        try:
+            plain = draw(base, positive, NEGATIVE, steps=4)
+        except Absent:
+            continue
+        ran += 1
+        acting, record = apply(base, pair, window=0.6)
+        out = draw(acting, positive, NEGATIVE, steps=4)
+        assert record.acted
+        if name == "detailer":  # one part, whose left half is masked
+            (left, right), (own_left, own_right) = (each.chunk(2, dim=-1) for each in (out, plain))
+        else:  # four parts, left and right by turns
+            left, right, own_left, own_right = out[::2], out[1::2], plain[::2], plain[1::2]
+        assert distance(right, own_right) < 2e-5 and distance(left, own_left) > 1e-3, name
+    if not ran:
+        raise Absent("none of them is in this host")
 
 
 CACHES = {

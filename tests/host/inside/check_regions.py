@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from check_joint import run
 from lab import PACK, apply, conditioning, distance, plan, sample, small_model, text
+from mmdit_lab import prompted
 
 NEGATIVE = conditioning(text(3))
 LEFT = torch.zeros(16, 16)
@@ -77,3 +82,71 @@ def test_parts_at_places_unknown_are_refused_under_a_region_and_taken_without() 
     assert distance(sample(black, positive, NEGATIVE, **RUN), plain) < 2e-5
     acting, record = apply(tiled(model), pair, window=0.6)
     assert distance(sample(acting, positive, NEGATIVE, **RUN), plain) > 1e-3 and record.acted
+
+
+@contextmanager
+def node_at_work(kind: str) -> Iterator[None]:
+    """As if the host's queue ran a node of that kind."""
+    from comfy_execution.utils import CurrentNodeContext
+
+    events = PACK["nodes.host.page.events"]
+    item = (0, "prompt", {"7": {"class_type": kind}}, {}, [])
+    kept = events.server
+    events.server = lambda: SimpleNamespace(
+        prompt_queue=SimpleNamespace(currently_running={0: item}), send_sync=lambda *_: None
+    )
+    try:
+        with CurrentNodeContext("prompt", "7"):
+            yield
+    finally:
+        events.server = kept
+
+
+def said_of(region: Any, shape: tuple[int, ...]) -> list[str]:
+    """What DCI with a region warns of in a run of that shape."""
+    pair = plan(text(2))
+    acting, record = apply(small_model(), pair, window=0.6, region=region)
+    sample(acting, conditioning(text(1), pair), NEGATIVE, steps=2, shape=shape)
+    return [sentence for sentence in record.warnings if "region" in sentence]
+
+
+def test_a_region_of_another_shape_than_the_picture_is_told_and_one_of_its_shape_is_not() -> None:
+    for rows, columns in ((128, 128), (64, 64), (16, 16), (1000, 1024), (2, 2)):
+        region = torch.zeros(rows, columns)
+        region[:, : columns // 2] = 1
+        assert said_of(region, (1, 4, 16, 16)) == [], (rows, columns)
+        assert said_of(region, (1, 4, 24, 16)), (rows, columns)
+    wide = torch.zeros(1, 128, 192)
+    wide[:, :64] = 1
+    assert said_of(wide, (1, 4, 16, 24)) == said_of(wide, (1, 4, 15, 23)) == []
+    told = said_of(wide, (1, 4, 16, 16))
+    assert len(told) == 1 and "192 x 128" in told[0] and "16 x 16" in told[0], told
+    for plain in (torch.ones(128, 192), None):
+        assert said_of(plain, (1, 4, 16, 16)) == []
+
+
+def test_a_region_in_a_node_that_samples_parts_is_told_whatever_its_shape() -> None:
+    square = torch.zeros(128, 128)
+    square[:, :64] = 1
+    for kind in ("FaceDetailer", "DetailerForEach", "UltimateSDUpscale", "UltimateSDUpscaleNoUpscale"):
+        with node_at_work(kind):
+            told = said_of(square, (1, 4, 16, 16))
+            assert len(told) == 1 and kind in told[0], told
+            assert said_of(torch.ones(128, 128), (1, 4, 16, 16)) == []
+    for kind in ("KSampler", "SamplerCustomAdvanced", "DCIDualBranchSampler", "IterativeImageUpscale"):
+        with node_at_work(kind):
+            assert said_of(square, (1, 4, 16, 16)) == [], kind
+
+
+def test_a_subject_with_a_region_is_told_likewise() -> None:
+    def told(region: Any) -> list[str]:
+        model, record = prompted("flux", region=region)
+        run("flux", model)
+        return [sentence for sentence in record.warnings if "region" in sentence]
+
+    square, wide = torch.zeros(128, 128), torch.zeros(128, 192)
+    square[:, :64] = wide[:, :64] = 1
+    assert told(square) == told(torch.ones(128, 192)) == told(None) == []
+    assert len(told(wide)) == 1 and "192 x 128" in told(wide)[0]
+    with node_at_work("FaceDetailer"):
+        assert len(told(square)) == 1 and "FaceDetailer" in told(square)[0]
