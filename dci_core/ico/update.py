@@ -70,12 +70,14 @@ class Updates:
         return True
 
     def diverged(self, numbers: Sequence[float]) -> TrainingDiverged:
-        """What is raised after too many bad steps in a row."""
+        """What is raised after too many bad steps in a row; before the first step no learning rate is to blame."""
         return TrainingDiverged(
             f"the loss or its gradient was {bad_one(numbers)} in {MOST_BAD_DRAWS} draws in a row "
             f"of step {self.state.step + 1}",
             "a finite number was expected",
-            "lower the learning rate, or train again: other draws are tried",
+            "lower the learning rate, or train again: other draws are tried"
+            if self.state.step
+            else "train again: other draws are tried; if they fail too, compute in fp32, or take another model or VAE",
         )
 
 

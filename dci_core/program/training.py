@@ -147,18 +147,23 @@ def show(bar: Bar, report: StepReport, state: TrainState) -> None:
 
 
 def with_rescue(error: TrainingDiverged, tiny_world: TinyWorld, state: TrainState, course: Course) -> PackError:
-    """The error, with where the concept as it was before the bad step stands; nothing stands there at step 0."""
-    course.kept.unlink(missing_ok=True)
+    """The error, with where training and concept stand as they were before the bad step; no concept at step 0.
+
+    The training knows its bad draws, so that going on tries others. Raises NotSaved.
+    """
+    keep(state, course)
+    again = "try other draws with --resume"
+    if state.step == 0:
+        return TrainingDiverged(error.came, error.expected, again)
     rescued = course.out.with_name(f"{course.out.stem}-step{state.step}{course.out.suffix}")
+    again += ", or lower the learning rate with --restart"
     try:
-        if state.step == 0:
-            raise BadConcept("nothing has been learned", "a finished step was expected", "lower the learning rate")
         concept = make_concept(state, trigger=course.trigger, rank=course.rank, base_hash=tiny_world.base_hash)
         save_concept(concept, rescued)
     except (BadConcept, NotSaved, RuntimeError):  # it had run away before it was noticed
-        return TrainingDiverged(error.came, error.expected, "lower the learning rate")
+        return TrainingDiverged(error.came, error.expected, again)
     return TrainingDiverged(
-        error.came, error.expected, f'lower the learning rate; the concept as it was before stands in "{rescued.name}"'
+        error.came, error.expected, f'{again}; the concept as it was before stands in "{rescued.name}"'
     )
 
 

@@ -160,9 +160,9 @@ def run_training(
                     keep_for_choice(state, lesson, kept, base)
         keeper.keep()
     except TrainingDiverged as error:
+        keeper.keep()  # with the draws that were bad, at step 0 too: what goes on from it tries others
         if not state.step:
             raise
-        keeper.keep()
         note(f"stopped after step {state.step} of {state.settings.steps}, the concept is as it was then: {error}")
     except BaseException:
         if state.step and keeper.keep():

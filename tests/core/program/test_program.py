@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import itertools
 import json
 import os
 import signal
@@ -216,22 +217,36 @@ def test_a_learning_rate_that_no_number_survives_is_refused_before_the_first_ste
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_diverging_loss_leaves_the_last_good_concept(
+@pytest.mark.parametrize("good_steps", [0, 1])
+def test_a_diverging_loss_leaves_the_last_good_concept_and_a_training_that_goes_on(
     weights: Path,
     images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    good_steps: int,
 ) -> None:
     def steps(*args: Any) -> Iterator[StepReport]:
-        yield next(iter(train_steps(*args)))
+        yield from itertools.islice(train_steps(*args), good_steps)
+        args[2].bad_draws = 10
         raise TrainingDiverged("the loss became nan in step 2", "a finite number was expected", "save what there is")
 
+    def going_on(*args: Any) -> Iterator[StepReport]:
+        found.append((args[2].step, args[2].bad_draws))
+        return train_steps(*args)
+
     monkeypatch.setattr(training, "train_steps", steps)
-    assert main(train_words(weights, images, tmp_path / "c.safetensors")) == 2
-    assert '"c-step1.safetensors"' in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["c-step1.safetensors"]
-    assert load_concept(tmp_path / "c-step1.safetensors").about.loss["steps"] == 1
+    out, found, rescued = tmp_path / "c.safetensors", [], f"c-step{good_steps}.safetensors"
+    assert main(train_words(weights, images, out)) == 2
+    told = capsys.readouterr().err
+    assert "--resume" in told and (f'"{rescued}"' in told) is bool(good_steps)
+    names = {"c.training.safetensors", *([rescued] if good_steps else [])}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    if good_steps:
+        assert load_concept(tmp_path / rescued).about.loss["steps"] == 1
+    monkeypatch.setattr(training, "train_steps", going_on)
+    assert main(train_words(weights, images, out, "--resume")) == 0
+    assert found == [(good_steps, 10)] and load_concept(out).noun == "fish"
 
 
 def test_odd_pictures_are_read(weights: Path, images: Path, tmp_path: Path) -> None:

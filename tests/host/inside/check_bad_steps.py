@@ -101,16 +101,38 @@ def test_ten_bad_draws_give_the_concept_as_it_was_and_the_next_queue_tries_other
     in_new_folder(check)
 
 
-def test_a_model_that_never_answers_turns_the_node_red_and_leaves_nothing() -> None:
+def test_ten_bad_draws_of_the_first_step_turn_the_node_red_and_the_next_queue_tries_others() -> None:
     shelf()
 
     def check(folder: Path) -> None:
+        assert Queue().run(without_prior(steps=2)) is None
+        for file in folder.rglob("zorp*"):
+            file.unlink()
         queue = Queue()
+        with imitated(lambda draw: draw[0] == 0 and draw[1] < 20) as drawn:
+            for first in (0, 10):
+                red = queue.run(without_prior(steps=2))
+                assert isinstance(red, Red) and red.node == "train" and red.kind == "TrainingDiverged", red
+                assert "10 draws in a row of step 1" in red.sentence and "\n" not in red.sentence
+                assert attempts(drawn) == [(0, index) for index in range(first, first + 10)]
+                assert [file.suffix for file in folder.rglob("zorp*")] == [".training"]
+                drawn.clear()
+            assert queue.run(without_prior(steps=2)) is None
+            assert attempts(drawn) == [(0, 20), (1, 0)]
+        assert SEEN["concept"][-1].about.loss["steps"] == 2
+        assert len(list(folder.rglob("zorp*.safetensors"))) == 1
+
+    in_new_folder(check)
+
+
+def test_a_model_that_never_answers_turns_the_node_red_and_leaves_no_concept() -> None:
+    shelf()
+
+    def check(folder: Path) -> None:
         with imitated(lambda draw: True):
-            red = queue.run(without_prior(steps=4))
-        assert isinstance(red, Red) and red.node == "train" and red.kind == "TrainingDiverged", red
-        assert "10 draws in a row of step 1" in red.sentence and "\n" not in red.sentence
-        assert not list(folder.rglob("zorp*"))
-        assert queue.run(without_prior(steps=4)) is None
+            red = Queue().run(without_prior(steps=4))
+        assert isinstance(red, Red) and "compute in fp32" in red.sentence, red
+        assert not list(folder.rglob("zorp*.safetensors"))
+        assert Queue().run(without_prior(steps=4)) is None
 
     in_new_folder(check)
