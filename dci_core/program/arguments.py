@@ -18,7 +18,19 @@ from ..studies.dci.study import USUAL
 from ..tiny.defaults import DEFAULTS, UNET
 from ..tiny.model import WEIGHTS
 from ..tiny.world.concepts import KINDS
-from . import adapter_evidence, adapter_train, adapters, concepts, demo, evidence, sample, score, train, world
+from . import (
+    adapter_evidence,
+    adapter_train,
+    adapters,
+    checkpoint_evidence,
+    concepts,
+    demo,
+    evidence,
+    sample,
+    score,
+    train,
+    world,
+)
 from .help_texts import tell_defaults
 
 
@@ -48,6 +60,11 @@ def make_parser() -> Parser:
     show.add_argument("--steps", type=int, help="training steps")
     show.set_defaults(run=demo.demo)
     add_evidence(commands.add_parser("evidence", parents=[common], help="measure ICO and DCI against plain dials"))
+    checkpoint_evidence.add_checkpoint_evidence(
+        commands.add_parser(
+            "checkpoint-evidence", parents=[plain], help="the same on a checkpoint, by a running ComfyUI"
+        )
+    )
     adapters.add_convert(
         commands.add_parser("adapter-convert", parents=[plain], help="a public IP-Adapter to safetensors")
     )
