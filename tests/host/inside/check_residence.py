@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from check_devices import CPU, DEVICE, parts_on, trained
 from check_tiny import worlds
-from lab import PACK
+from check_training import same
+from lab import PACK, small_model
+from marks import Absent, slow
 
 
 class Paging:
@@ -82,3 +86,58 @@ def test_a_full_load_is_asked_for_and_what_stays_elsewhere_is_told() -> None:
             finally:
                 patcher.load_device = kept
             assert f"MiB of the {name} are not on meta" in told and "--novram" in told, told
+
+
+@contextmanager
+def started_with(flag: str) -> Iterator[None]:
+    """The host as it is when started with `--lowvram` or `--novram` on a card."""
+    from comfy import model_management
+
+    kept = model_management.vram_state
+    model_management.vram_state = model_management.VRAMState[{"lowvram": "LOW_VRAM", "novram": "NO_VRAM"}[flag]]
+    try:
+        yield
+    finally:
+        model_management.vram_state = kept
+
+
+def test_the_hosts_own_loader_loads_whole_with_lowvram_and_its_novram_is_refused() -> None:
+    residence = PACK["nodes.host.ico.residence"]
+    with parts_on(DEVICE, DEVICE) as (model, clip, _), started_with("lowvram"):
+        residence.load_whole(model, clip)
+        for network in (model.model.diffusion_model, clip.patcher.model):
+            assert {weight.device for weight in network.parameters()} == {DEVICE}
+    with parts_on(DEVICE, DEVICE) as (model, clip, _), started_with("novram"):
+        told = refused(lambda: residence.load_whole(model, clip))
+        assert "--novram" in told and f"are not on {DEVICE}" in told, told
+    with parts_on(CPU, CPU) as (model, clip, _), started_with("novram"):
+        residence.load_whole(model, clip)  # on a CPU nothing is kept elsewhere
+
+
+@slow
+def test_training_started_with_lowvram_is_that_of_the_cpu() -> None:
+    own, losses, _ = trained(CPU, CPU)
+    with started_with("lowvram"):
+        concept, there, _ = trained(DEVICE, DEVICE)
+    assert torch.allclose(torch.tensor(there), torch.tensor(losses), rtol=1e-3) and same(concept, own, 2e-2)
+
+
+def test_the_hosts_own_paging_patcher_gives_a_copy_that_pages_nothing() -> None:
+    from comfy import model_patcher
+
+    residence, made = PACK["nodes.host.ico.residence"], small_model()
+    paging = getattr(model_patcher, "ModelPatcherDynamic", None)
+    if paging is None:
+        raise Absent("this host pages no weights")
+    buffers = model_patcher.comfy_aimdo.host_buffer
+    kept, buffers.HostBuffer = buffers.HostBuffer, lambda *_: None  # its library loads on a card alone
+    try:
+        patcher = paging(made.model, DEVICE, CPU)
+    finally:
+        buffers.HostBuffer = kept
+    assert residence.pages(patcher)
+    told = refused(lambda: residence.whole(patcher, worlds()[2]))
+    assert "--disable-dynamic-vram" in told, told
+    patcher.cached_patcher_init = (lambda disable_dynamic=False: small_model(seed=1), ())
+    model, _ = residence.whole(patcher, worlds()[2])
+    assert not residence.pages(model) and model.model is not patcher.model and model.load_device == DEVICE
