@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from bench_cases import concepts, hosted, references, runs, steps
+from bench_cases import concepts, hosted, references, runs, steps, trainings
 from bench_cases.measure import Bench, Figure, Unmeasured
 
 Case = Callable[[Bench], list[Figure]]
@@ -48,6 +48,8 @@ def cases(is_full: bool) -> dict[str, Case]:
         "concept_apply": through_host_or("apply", concepts.apply_case),
         "concept_file": concepts.file_case,
         "concept_truncation": concepts.truncation_case,
+        "train_precision": trainings.precision_case,
+        "train_rank": trainings.rank_case,
         "new_reference_tiny_flow": references.tiny_reference,
         "new_reference_flux": references.flux_reference,
     }

@@ -84,12 +84,15 @@ def large_step(shape: Shape, size_px: int, batch: int) -> Callable[[Bench], list
     return measured
 
 
-def training(bench: Bench, prior: str, size_px: int = 256) -> tuple[TinyModel, TrainingData, Iterator[StepReport]]:
+def training(
+    bench: Bench, prior: str, size_px: int = 256, precision: str = "fp32"
+) -> tuple[TinyModel, TrainingData, Iterator[StepReport]]:
     """(model, data, endless steps) of a training of full-rank keys and values with CLIP L's size of text encoder."""
     model = model_of(SD15, bench.device, bench.dtype)
     shape = (4, 2, 4, size_px // 8, size_px // 8)  # [images flips c h w]
     data = TrainingData(torch.randn(shape, generator=torch.Generator().manual_seed(3)).to(bench.device))
-    settings = IcoSettings(steps=10**6, batch=BATCH, prior=prior, learning_rate=1e-6)  # type: ignore[arg-type]
+    given = {"prior": prior, "precision": precision}
+    settings = IcoSettings(steps=10**6, batch=BATCH, learning_rate=1e-6, **given)  # type: ignore[arg-type]
     return model, data, train_steps(model, data, begin_training(model, data, settings, noun="fish"))
 
 
@@ -123,6 +126,25 @@ def train_step_case(name: str, prior: str, target: float) -> Callable[[Bench], l
     return measured
 
 
+def narrow_training(precision: str, size_px: int = 512) -> Callable[[Bench], list[Figure]]:
+    """A case of --full: a training step in that precision against one in fp32, with peak memory."""
+    name = f"train_step_sd15_{size_px}_{precision}"
+
+    def measured(bench: Bench) -> list[Figure]:
+        if bench.device.type != "cuda":
+            raise Unmeasured("needs a GPU: a CPU trains in fp32")
+        fp32 = replace(bench, dtype=torch.float32)
+        narrow, wide = (training(fp32, "teacher", size_px, each)[2] for each in (precision, "fp32"))
+        works = (lambda: next(narrow)), (lambda: next(wide))
+        what = f"SD 1.5's shape, {size_px} px, {2 * BATCH} rows, prior teacher, {precision} against fp32"
+        figures = [side_by_side(fp32, name, *works, what=what)]
+        peaks = [peak_bytes(fp32, work) for work in works]
+        note = f"peak memory of the same, {peaks[0] / 2**30:.2f} GiB against {peaks[1] / 2**30:.2f} GiB"
+        return [*figures, Figure(f"{name}_memory", peaks[0] / peaks[1], None, 0.0, "cuda", precision, note)]
+
+    return measured
+
+
 CASES: dict[str, Callable[[Bench], list[Figure]]] = {
     "dbim_rule": dbim_rule_case,
     "train_step": train_step_case("train_step", "none", 1.15),
@@ -132,3 +154,4 @@ FULL = {
     f"dbim_rule_{shape.family}_{size}_batch{batch}": large_step(shape, size, batch)
     for shape, size, batch in (*product([SD15], (512, 1024), (1, 4, 8)), *product([SDXL], (1024,), (1, 4, 8)))
 }
+FULL |= {f"train_step_sd15_512_{precision}": narrow_training(precision) for precision in ("bf16", "fp16")}
