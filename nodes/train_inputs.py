@@ -6,6 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..dci_core.ico.memory import AS_SET
+from ..dci_core.ico.memory import CHOICES as CARDS
 from ..dci_core.ico.precision import AUTO
 from ..dci_core.ico.rank import CHOICES as RANKS
 from ..dci_core.ico.settings import CHOICES, IcoSettings
@@ -168,5 +170,15 @@ def more_inputs() -> list[Any]:
             "start_from",
             optional=True,
             tooltip="A finished concept that the training starts from, on the same base model.",
+        ),
+        widget(
+            io.Combo,
+            "memory",
+            options=list(CARDS),
+            default=AS_SET,
+            optional=True,
+            advanced=True,
+            tooltip="The card's memory: batch is split into passes that fit on it, with as many pictures in an update, "
+            "and the text encoders go to the CPU where there is no room. As set: batch and accumulation as they are.",
         ),
     ]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..dci_core.concept.learned import Concept
 from ..dci_core.families.table import FAMILIES
+from ..dci_core.ico.memory import AS_SET
 from ..dci_core.ico.precision import AUTO
 from ..dci_core.ico.samples import COVER_PROMPT
 from ..dci_core.ico.settings import IcoSettings
@@ -84,6 +85,7 @@ def lesson_from(values: dict[str, Any], graph: Any = None, node: Any = None) -> 
         preview_every=one["preview_every"],
         precision=one.get("precision", AUTO),
         rank=one.get("rank", AUTO),
+        memory=one.get("memory", AS_SET),
         planned=planned_prompts(values.get("prompt") or (), graph, node),
         samples=Samples(one.get("sample_every", 0), sample_prompts(one)),
         start=one.get("start_from"),

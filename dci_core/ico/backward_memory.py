@@ -42,7 +42,7 @@ class KeptBytes:
     def _is_new(self, tensor: Tensor) -> bool:
         """Whether its memory was not seen, or was let go since and now belongs to another tensor."""
         storage = tensor.untyped_storage()
-        place = storage.data_ptr()
+        place = storage.data_ptr() or -storage._cdata  # on `meta` nothing has an address
         if place in self._seen and not self._seen[place].expired():  # type: ignore[no-untyped-call]  # torch gives it no types
             return False
         self._seen[place] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]

@@ -14,6 +14,7 @@ from ....dci_core.errors import BadSettings
 from ....dci_core.families.family import Family
 from ....dci_core.fingerprint import short_hash
 from ....dci_core.ico.data import TrainingData, encode_pictures
+from ....dci_core.ico.memory import AS_SET
 from ....dci_core.ico.settings import IcoSettings, check_settings
 from ....dci_core.pictures.reference import Picture, make_picture
 from ..concept.identity import digest
@@ -35,6 +36,8 @@ class Lesson:
     keep_rank                 factors kept of each change in the file; None: full rank
     preview_every             steps between two preview pictures; 0: none
     precision, rank           asked for: auto, or a choice; the settings hold what was chosen; rank None: as in them
+    memory                    card whose memory it must fit, of `memory.CHOICES`
+    text_on_cpu               the text encoders have no room on that card
     planned                   prompts that the concept is to be drawn with, checked before any work
     samples                   pictures that are drawn meanwhile; they collect here
     start                     concept that the training starts from; None: from nothing
@@ -53,6 +56,8 @@ class Lesson:
     preview_every: int = 20
     precision: str = "fp32"
     rank: str | None = None
+    memory: str = AS_SET
+    text_on_cpu: bool = False
     planned: Sequence[PlannedPrompt] = ()
     samples: Samples = field(default_factory=Samples)
     start: Concept | None = None

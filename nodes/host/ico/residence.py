@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
 from ....dci_core.errors import BadModel
+from ....dci_core.ico.memory import Weights
 from ....dci_core.ico.precision import DTYPES, Precision, choose_precision
 
 log = logging.getLogger(__name__)
@@ -65,6 +68,41 @@ def whole(model: Any, clip: Any) -> tuple[Any, Any]:
 def pages(patcher: Any) -> bool:
     """Whether the host keeps only those weights on the device that it needs at once (dynamic VRAM)."""
     return bool(getattr(patcher, "is_dynamic", bool)())
+
+
+@contextmanager
+def on_cpu(clip: Any) -> Iterator[Any]:
+    """A CLIP of the same weights that is loaded on the CPU; afterwards nothing of it is loaded.
+
+    The host skips weights that count as loaded, wherever a clone put them, so the other one is unloaded each time.
+    """
+    apart = clip.clone()
+    apart.patcher.load_device = torch.device("cpu")
+    unload(clip.patcher)
+    try:
+        yield apart
+    finally:
+        unload(apart.patcher)
+
+
+def unload(patcher: Any) -> None:
+    """Takes the patcher's weights off their device, by whichever clone they were loaded."""
+    from comfy import model_management
+
+    every = model_management.current_loaded_models
+    mine = [held for held in every if held.model is not None and held.model.is_clone(patcher)]
+    every[:] = [held for held in every if not any(held is other for other in mine)]
+    for held in mine:
+        held.model_unload()
+
+
+def weight_bytes(model: Any, clip: Any) -> Weights:
+    """What both take as they were loaded."""
+    sizes = (
+        sum(weight.nbytes for weight in network.parameters())
+        for network in (model.model.diffusion_model, clip.patcher.model)
+    )
+    return Weights(*sizes)
 
 
 def load_whole(model: Any, clip: Any) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,28 @@ import torch
 from ....dci_core.concept.file import load_concept, save_concept
 from ....dci_core.concept.learned import Concept
 from ....dci_core.errors import NotSaved, PackError, TrainingDiverged
-from ....dci_core.families.family import Family
 from ....dci_core.files import check_takes_files, remove_spares, write_bytes
 from ....dci_core.ico.checkpoint import load_state, save_state
 from ....dci_core.ico.data import TrainingData
 from ....dci_core.ico.estimate import check_room, needs_of, seconds_left
 from ....dci_core.ico.keeping import Keeper
-from ....dci_core.ico.rank import choose_rank, rank_rate
 from ....dci_core.ico.result import make_concept
 from ....dci_core.ico.start import start_from
-from ....dci_core.ico.state import TrainState, begin_training, family_widths
+from ....dci_core.ico.state import TrainState, begin_training
 from ....dci_core.ico.train import StepReport, backward_bytes, train_steps
 from ....dci_core.tiny.world.words import RARE_WORDS
 from .. import folders
 from ..concept.identity import base_hash
 from ..families.recognition import family_of
 from ..page.live import note
+from .choosing import chosen, fitted
 from .covers import cover_latent, cover_picture
 from .kept import Kept, concept_at, kept_at, remove_passed, tidy
 from .lessons import Lesson, acting, check_lesson, encode_lesson
 from .model import HostModel
 from .planned_prompts import check_planned
 from .previews import Preview
-from .residence import chosen_precision, computing_in, load_whole, whole
+from .residence import computing_in, load_whole, on_cpu, weight_bytes, whole
 from .samples import ENDING as SAMPLES
 from .thaw import open_to_gradients
 from .trainable import cautions_of, check_present, check_trainable
@@ -60,6 +58,8 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     for sentence in cautions_of(model):
         note(sentence)
     lesson = chosen(model, lesson, family)
+    if model.load_device.type != "cpu":
+        lesson = fitted(lesson, family, partial(weight_bytes, model, clip))
     check_lesson(lesson)
     check_planned(clip, family, lesson.trigger, lesson.noun, lesson.settings.modifier_tokens, lesson.planned)
     lesson = acting(lesson)
@@ -74,8 +74,8 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     with torch.inference_mode(False), torch.no_grad():
         data = encode_lesson(model, vae, lesson, family)  # before the others are loaded: the VAE may push them out
     model, clip = whole(computing_in(model, lesson.settings.precision), clip)
-    with loaded(model, clip):
-        host = HostModel(model, clip, family)
+    with on_cpu(clip) if lesson.text_on_cpu else nullcontext(clip) as text, loaded(model, text):
+        host = HostModel(model, text, family)
         state = run_training(host, data, lesson, kept, base)
         latent = cover_latent(host, data, state)
     picture = None if latent is None else cover_picture(model, vae, latent)
@@ -115,16 +115,6 @@ def keep_finished(concept: Concept, state: TrainState, place: Path) -> Concept:
         log.warning("the concept is trained but not kept, save it with Save ICO Concept: %s", error)
         return concept
     return load_concept(place)
-
-
-def chosen(model: Any, lesson: Lesson, family: Family) -> Lesson:
-    """The lesson whose settings hold the precision and the rank that were chosen for this MODEL. Raises BadSettings."""
-    settings = replace(lesson.settings, precision=chosen_precision(model, lesson.precision))
-    if lesson.rank is not None:
-        widths = family_widths(family.name)
-        rank = choose_rank(lesson.rank, widths)
-        settings = replace(settings, rank=rank, rank_rate=rank_rate(rank, widths))
-    return replace(lesson, settings=settings)
 
 
 def run_training(

@@ -49,8 +49,8 @@ def parts_on(clip: torch.device, unet: torch.device) -> Iterator[tuple[Any, Any,
         model_management.get_free_memory, model_management.get_torch_device = free, device
 
 
-def trained(clip: torch.device, unet: torch.device) -> tuple[Any, list[float], int]:
-    """(concept, losses, most waits of a step after the first) of a short training."""
+def trained(clip: torch.device, unet: torch.device, **given: Any) -> tuple[Any, list[float], int]:
+    """(concept, losses, most waits of a step after the first) of a short training; more of its lesson in `given`."""
     training, vae = PACK["nodes.host.ico.training"], PACK["nodes.host.tiny.unet"].host_vae
     counts: list[int] = []
     found: list[Any] = []
@@ -77,7 +77,9 @@ def trained(clip: torch.device, unet: torch.device) -> tuple[Any, list[float], i
 
             kept_save, training.save_concept, training.after_step = training.save_concept, save_concept, after_step
             try:
-                found.extend(training.train_concept(model, words, vae(codec()), lesson(steps=STEPS, preview_every=1)))
+                found.extend(
+                    training.train_concept(model, words, vae(codec()), lesson(steps=STEPS, preview_every=1, **given))
+                )
             finally:
                 training.after_step, training.save_concept = kept, kept_save
 
