@@ -199,7 +199,7 @@ def add_evidence(parser: argparse.ArgumentParser) -> None:
 
 
 def add_world(parser: argparse.ArgumentParser, common: Parser) -> None:
-    """Options of `world gates` and `world pictures`."""
+    """Options of `world gates`, `world scenes` and `world pictures`."""
     parts = parser.add_subparsers(required=True, metavar="PART", parser_class=Parser)
     gates = parts.add_parser("gates", parents=[common], help="measure whether it is a fair ground")
     gates.add_argument(
@@ -211,6 +211,14 @@ def add_world(parser: argparse.ArgumentParser, common: Parser) -> None:
     )
     gates.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that learn")
     gates.set_defaults(run=world.gates)
+    scenes = parts.add_parser("scenes", parents=[common], help="draw objects in all places, as the first workflow does")
+    scenes.add_argument(
+        "--objects", type=int, nargs="+", default=list(range(8)), metavar="N", help="numbers of development objects"
+    )
+    scenes.add_argument("--kinds", choices=("varied", "home"), nargs="+", default=["home"], help="reference pictures")
+    scenes.add_argument("--windows", type=float, nargs="+", default=[0.3, 0.5], metavar="W", help="of DCI")
+    scenes.add_argument("--out", type=Path, required=True, metavar="DIR", help="where learned concepts are kept")
+    scenes.set_defaults(run=world.scenes)
     pictures = parts.add_parser("pictures", parents=[common], help="write an object's reference pictures")
     pictures.add_argument("--concept", type=int, default=0, metavar="N", help="number of the object")
     pictures.add_argument("--kind", choices=KINDS, default="varied", help="many places, or one")

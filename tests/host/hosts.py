@@ -2,6 +2,7 @@
 
 COMFYUI_PATH    folders of ComfyUI, separated as in PATH; else ~/comfy/ComfyUI
 COMFYUI_PYTHON  the Python of each, in the same order; an empty entry means .venv inside the folder, else this Python
+COMFYUI_FRONT_END  other front ends, tried on the first host: folders `static` of the package comfyui-frontend-package
 """
 
 from __future__ import annotations
@@ -74,6 +75,11 @@ def find_hosts() -> list[Host]:
     folders = folders or [DEFAULT]
     pythons += [""] * (len(folders) - len(pythons))
     return [Host(folder, host_python(folder, given)) for folder, given in zip(folders, pythons, strict=False)]
+
+
+def find_front_ends() -> list[Path]:
+    """Front ends that the environment names besides the hosts' own."""
+    return [Path(part).expanduser() for part in os.environ.get("COMFYUI_FRONT_END", "").split(os.pathsep) if part]
 
 
 def host_python(folder: Path, given: str) -> Path:

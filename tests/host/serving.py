@@ -54,12 +54,16 @@ class Server:
 
 
 @contextmanager
-def serving(host: Host, base: Path) -> Iterator[Server]:
-    """A server of this host on the CPU, whose only custom node is this pack."""
+def serving(host: Host, base: Path, front_end: Path | None = None) -> Iterator[Server]:
+    """A server of this host on the CPU, whose only custom node is this pack.
+
+    front_end  folder of another front end's files; None: the one that the host came with
+    """
     (base / "custom_nodes").mkdir(parents=True)
     (base / "custom_nodes" / "ico-dci").symlink_to(ROOT, target_is_directory=True)
     port = free_port()
     command = [str(host.python), "main.py", "--cpu", "--port", str(port), "--disable-auto-launch"]
+    command += [] if front_end is None else ["--front-end-root", str(front_end)]
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST"))}
     log = base / "server.log"
     with log.open("w", encoding="utf-8") as out:

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "inside"))
 from browser import Browser, Page, absence, browsing
 from flows import server_nodes
-from hosts import ROOT, Host, find_hosts
+from hosts import ROOT, Host, find_front_ends, find_hosts
 from serving import Server, serving
 
 sys.path.pop(0)
@@ -64,16 +64,31 @@ class Site:
         return page
 
 
-@pytest.fixture(scope="module", params=find_hosts(), ids=lambda host: host.name)
+def shown_by() -> list[tuple[Host, Path | None]]:
+    """Every host with its own front end, and the first one with each other that the environment names."""
+    hosts = find_hosts()
+    return [*((host, None) for host in hosts), *((hosts[0], folder) for folder in find_front_ends())]
+
+
+def name_of(shown: tuple[Host, Path | None]) -> str:
+    """`0.33.0`, or `0.33.0-1.58.1`: the host, and the version of a front end that is not its own."""
+    host, folder = shown
+    if folder is None:
+        return host.name
+    about = next(folder.parent.parent.glob("comfyui_frontend_package-*.dist-info"), folder)
+    return f"{host.name}-{about.name.removeprefix('comfyui_frontend_package-').removesuffix('.dist-info')}"
+
+
+@pytest.fixture(scope="module", params=shown_by(), ids=name_of)
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    host: Host = request.param
+    host, front_end = request.param
     if reason := absence() or host.absence():
         pytest.skip(reason)
     base = tmp_path_factory.mktemp("served")
     tokens = {"clip_l": torch.zeros(1, 128)}
     (base / "models" / "ico_concepts").mkdir(parents=True)
     save_concept(Concept("tiny", "zorp", "fish", tokens, {}), base / "models" / "ico_concepts" / "zorp.safetensors")
-    with browsing(tmp_path_factory.mktemp("browser")) as browser, serving(host, base) as server:
+    with browsing(tmp_path_factory.mktemp("browser")) as browser, serving(host, base, front_end) as server:
         yield Site(server, browser)
 
 
