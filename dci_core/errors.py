@@ -1,16 +1,16 @@
 """One error tree. Every message says what came, what was expected and what to do.
 
 PackError
-├── BadSettings       a number or choice that cannot work
-├── BadPicture        a picture or folder that cannot be read
-├── SpanNotFound      a word is not where the prompt should hold it
-├── PromptTooLong     more tokens than the text encoder takes
-├── BadLayers         a layer text or layer list that names nothing
-├── BadConcept        a concept file that is damaged, foreign or made for another model
-├── BadAdapter        an image prompt adapter that is damaged, foreign or made for another model
-├── BadModel          a model that the method cannot be used with
-├── TrainingDiverged  the loss is no longer a number
-└── NotSaved          a file that could not be written
+|-- BadSettings       a number or choice that cannot work
+|-- BadPicture        a picture or folder that cannot be read
+|-- SpanNotFound      a word is not where the prompt should hold it
+|-- PromptTooLong     more tokens than the text encoder takes
+|-- BadLayers         a layer text or layer list that names nothing
+|-- BadConcept        a concept file that is damaged, foreign or made for another model
+|-- BadAdapter        an image prompt adapter that is damaged, foreign or made for another model
+|-- BadModel          a model that the method cannot be used with
+|-- TrainingDiverged  the loss is no longer a number
+`-- NotSaved          a file that could not be written
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ DEVICES = frozenset(
         "nul",
         "conin$",
         "conout$",
-        *(f"{port}{i}" for port in ("com", "lpt") for i in "0123456789¹²³"),
+        *(f"{port}{i}" for port in ("com", "lpt") for i in "0123456789\xb9\xb2\xb3"),
     ]
 )  # names that Windows keeps for devices, with any ending
 MAX_PART_BYTES = 200  # of 255 that file systems take: an ending, a counter and a little more must fit

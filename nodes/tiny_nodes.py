@@ -11,6 +11,7 @@ from .host.tiny.flow import load_flow
 from .host.tiny.unet import example_pictures, load_world
 
 UNET, FLOW = "unet", "flow"
+VARIED, HOME = "varied", "home"
 
 
 class DCILoadTinyWorld(io.ComfyNode):
@@ -41,6 +42,15 @@ class DCILoadTinyWorld(io.ComfyNode):
                     tooltip="unet: a small U-Net, for concepts and DCI. flow: a small Flux with its own vision model, "
                     "for these and DynaIP.",
                 ),
+                widget(
+                    io.Combo,
+                    "references",
+                    options=[VARIED, HOME],
+                    default=VARIED,
+                    optional=True,
+                    tooltip="Where the example pictures are taken. varied: in five places. home: all in the place "
+                    "where such things mostly are; then the concept clings to it, and DCI has something to win.",
+                ),
             ],
             outputs=[
                 io.Model.Output("model", display_name="model", tooltip="For Train or any sampler; 128 px pictures."),
@@ -57,12 +67,13 @@ class DCILoadTinyWorld(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, example: str, kind: str = UNET) -> io.NodeOutput:
+    def execute(cls, example: str, kind: str = UNET, references: str = VARIED) -> io.NodeOutput:
         thing = next(concept for concept in CONCEPTS if concept.name == example)
         *world, vision = load_flow() if kind == FLOW else (*load_world(), None)
-        pictures, noun = example_pictures(thing), thing.thing.noun
+        pictures, noun = example_pictures(thing, references), thing.thing.noun
+        where = ", all in one place" if references == HOME else ""
         told = node_ui.said(
-            f"{len(pictures)} pictures of a {noun} that the model has never seen",
+            f"{len(pictures)} pictures of a {noun} that the model has never seen{where}",
             "simple shapes at 128 px: real photographs are beyond this world, use SD 1.x or SDXL for them",
         )
         return io.NodeOutput(*world, pictures, noun, vision, ui=told)

@@ -8,15 +8,11 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..dci_core.concept.learned import Concept
-from ..dci_core.families.table import FAMILIES
 from ..dci_core.ico.memory import AS_SET
 from ..dci_core.ico.precision import AUTO
 from ..dci_core.ico.samples import COVER_PROMPT
 from ..dci_core.ico.settings import IcoSettings
-from ..dci_core.pictures.reference import make_picture
 from ..dci_core.text.captions import read_caption, with_place
-from ..dci_core.tiny.photographs import WARNING, are_photographs
 from . import node_ui, sockets
 from .fields import schema
 from .host.concept.apply import with_concept
@@ -92,21 +88,6 @@ def lesson_from(values: dict[str, Any], graph: Any = None, node: Any = None) -> 
     )
 
 
-def cautions(concept: Concept, lesson: Lesson) -> list[str]:
-    """What a user should know of a training that went well."""
-    side, told = FAMILIES["tiny"].picture_size, []
-    is_small = concept.family in ("tiny", "tiny_flow")
-    small = [make_picture(image.cpu(), side).pixels for image in lesson.images] if is_small else []
-    if are_photographs(small):
-        told.append(WARNING)
-    if len(lesson.images) == 1:
-        told.append(
-            "it learned from one picture, so the concept may keep that picture's place and pose; 4 or more of the same "
-            "thing in varied places are better"
-        )
-    return told
-
-
 class ICOTrainConcept(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -151,7 +132,7 @@ class ICOTrainConcept(io.ComfyNode):
             concept, losses = train_concept(base_model[0], base_clip[0], vae[0], lesson)
         model, clip = with_concept(base_model[0], base_clip[0], concept, 1.0)
         files, pictures = lesson.samples.write(), lesson.samples.batch()
-        told = node_ui.trained(concept, losses, [*live.notes, *cautions(concept, lesson)], files)
+        told = node_ui.trained(concept, losses, live.notes, files)
         shown = no_picture() if pictures is None else pictures
         return io.NodeOutput(model, clip, concept, draw_losses(losses), concept.phrase, shown, ui=told)
 

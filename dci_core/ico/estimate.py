@@ -68,3 +68,11 @@ def seconds_left(reports: Sequence[StepReport]) -> float | None:
     if not timed:
         return None
     return sum(r.seconds for r in timed) / len(timed) * (timed[-1].steps - timed[-1].step)
+
+
+def rounds_left(every: int, step: int, steps: int) -> int:
+    """Rounds of samples behind this step and later ones: after every so many steps (0: none) and after the last."""
+    if not every:
+        return 0
+    is_extra = steps % every != 0  # the last step has its round whatever its number
+    return steps // every - (step - 1) // every + is_extra

@@ -62,7 +62,7 @@ export function completeTriggers() {
     },
     true,
   );
-  document.addEventListener("focusout", () => setTimeout(close, 150));
+  document.addEventListener("focusout", () => setTimeout(() => document.activeElement !== area && close(), 150));
 }
 
 /** [start, end] of the word that the cursor stands behind. */

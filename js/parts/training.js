@@ -1,4 +1,4 @@
-// Training as it goes: step, time left, loss curve with axes, the last previews in a row.
+// Training as it goes: step, time left, loss curve with axes, the last previews in a row, the last round of samples.
 import { canvasOf, duration, el } from "./dom.js";
 import { t } from "./words.js";
 
@@ -9,11 +9,12 @@ const MOST_POINTS = 400;
 const STATES = { running: () => t("running"), done: () => t("done"), stopped: () => t("stopped") }; // as the server says
 
 export function addTraining(node, panel) {
-  const state = { step: 0, steps: 0, left: null, state: "", points: [], previews: [], title: "" };
+  const state = { step: 0, steps: 0, left: null, state: "", points: [], previews: [], samples: null, title: "" };
   const head = el("div", { className: "row" });
   const row = el("div", { className: "row" });
+  const samples = el("div", { className: "row" });
   const { canvas, paint } = canvasOf(110, (pen, width, height) => drawLoss(pen, width, height, state));
-  const box = el("div", { className: "ico-dci-inner" }, head, canvas, row);
+  const box = el("div", { className: "ico-dci-inner" }, head, canvas, row, samples);
   box.style.display = "none";
   panel.inner.append(box);
 
@@ -31,6 +32,12 @@ export function addTraining(node, panel) {
       ),
     );
     row.style.display = state.previews.length ? "" : "none";
+    const drawn = state.samples?.pictures ?? [];
+    samples.replaceChildren(
+      el("span", { className: "quiet" }, drawn.length ? t("samples of step %1", state.samples.step) : ""),
+      ...drawn.map(({ prompt, picture }) => el("img", { className: "small", src: picture, title: prompt, alt: prompt })),
+    );
+    samples.style.display = drawn.length ? "" : "none";
     box.style.display = "";
     paint();
     panel.fit();

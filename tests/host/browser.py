@@ -5,6 +5,7 @@ CHROMIUM_PATH  the browser; else the first of NAMES on the PATH
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import select
@@ -151,6 +152,19 @@ class Page:
     def write(self, text: str) -> None:
         """Types a text where the cursor is."""
         self.browser.ask("Input.insertText", self.session, text=text)
+
+    def press(self, key: str) -> None:
+        """One stroke of a key without a letter, such as `Tab`."""
+        for kind in ("keyDown", "keyUp"):
+            self.browser.ask("Input.dispatchKeyEvent", self.session, type=kind, key=key, code=key)
+
+    def reload(self) -> None:
+        """The page is read anew."""
+        self.browser.ask("Page.reload", self.session)
+
+    def picture(self) -> bytes:
+        """What the page shows, as PNG."""
+        return base64.b64decode(self.browser.ask("Page.captureScreenshot", self.session, format="png")["data"])
 
     def troubles(self, place: str) -> list[str]:
         """Errors so far that name a place, such as a folder of scripts."""

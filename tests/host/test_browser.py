@@ -4,121 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-
-from dci_core.concept.file import save_concept
-from dci_core.concept.learned import Concept
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "inside"))
-from browser import Browser, Page, absence, browsing
+from browser import Page
 from flows import server_nodes
-from hosts import ROOT, Host, find_front_ends, find_hosts
-from serving import Server, serving
+from hosts import ROOT
+from pages import ADD, ASIDE, OURS, PANEL, Site, shown, value
 
 sys.path.pop(0)
 sys.path.pop(0)
 
-OURS = "/extensions/ico-dci/"
-SETTINGS = {  # the page as somebody has it who was here before
-    "Comfy.TutorialCompleted": True,
-    "Comfy.Workflow.Persist": False,
-    "Comfy.Workflow.ShowMissingModelsWarning": False,
-    "Comfy.VueNodes.Enabled": False,
-    "Comfy.Locale": "en",
-}
-READY = "window.app?.graph && app.extensionManager && window.LiteGraph?.registered_node_types?.ICOTrainConcept"
-ADD = """app.graph.clear();
-await new Promise((done) => setTimeout(done, 100));  // Nodes 2.0 forgets the node that had this number
-const made = LiteGraph.createNode({!r});
-made.pos = [90, 90];
-app.graph.add(made);
-app.canvas.ds.reset();"""
-PANEL = "app.graph._nodes[0].icoDci.panel.inner"  # of the one node on the page
-ASIDE = (1500, 900)  # px, where the mouse touches nothing
 TINY_LAYERS = 10
+LEAST_ZOOM = 0.6  # of a workflow that is readable as it opens
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
-
-
-@dataclass(frozen=True)
-class Site:
-    """A host with one concept, and the browser that looks at it."""
-
-    server: Server
-    browser: Browser
-    pages: dict[bool, Page] = field(default_factory=dict)  # by whether Nodes 2.0 draws
-
-    def open(self, **settings: Any) -> Page:
-        """The host's page, ready, with these settings."""
-        self.server.ask("/settings", {**SETTINGS, **settings})
-        page = self.browser.open(self.server.address)
-        page.wait(READY, 120)
-        page.run("await new Promise((done) => setTimeout(done, 1000))")  # its own first workflow is drawn
-        return page
-
-
-def shown_by() -> list[tuple[Host, Path | None]]:
-    """Every host with its own front end, and the first one with each other that the environment names."""
-    hosts = find_hosts()
-    return [*((host, None) for host in hosts), *((hosts[0], folder) for folder in find_front_ends())]
-
-
-def name_of(shown: tuple[Host, Path | None]) -> str:
-    """`0.33.0`, or `0.33.0-1.58.1`: the host, and the version of a front end that is not its own."""
-    host, folder = shown
-    if folder is None:
-        return host.name
-    about = next(folder.parent.parent.glob("comfyui_frontend_package-*.dist-info"), folder)
-    return f"{host.name}-{about.name.removeprefix('comfyui_frontend_package-').removesuffix('.dist-info')}"
-
-
-@pytest.fixture(scope="module", params=shown_by(), ids=name_of)
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    host, front_end = request.param
-    if reason := absence() or host.absence():
-        pytest.skip(reason)
-    base = tmp_path_factory.mktemp("served")
-    tokens = {"clip_l": torch.zeros(1, 128)}
-    (base / "models" / "ico_concepts").mkdir(parents=True)
-    save_concept(Concept("tiny", "zorp", "fish", tokens, {}), base / "models" / "ico_concepts" / "zorp.safetensors")
-    with browsing(tmp_path_factory.mktemp("browser")) as browser, serving(host, base, front_end) as server:
-        yield Site(server, browser)
-
-
-@pytest.fixture(params=[False, True], ids=["classic", "nodes2"])
-def page(request: pytest.FixtureRequest, site: Site) -> Page:
-    """One page for each renderer of each host."""
-    is_vue = request.param
-    if is_vue not in site.pages:
-        site.pages[is_vue] = site.open(**{"Comfy.VueNodes.Enabled": is_vue})
-    made = site.pages[is_vue]
-    assert made.run("return !!LiteGraph.vueNodesMode") is is_vue
-    return made
-
-
-def shown(page: Page, kind: str) -> Page:
-    """The page with one node of ours on it; skips where its front end shows no panels in this renderer."""
-    page.point(*ASIDE)
-    page.run(ADD.format(kind))
-    try:
-        page.wait(f"{PANEL}.getBoundingClientRect().width > 50", 10)
-    except AssertionError:
-        if page.run("return !!LiteGraph.vueNodesMode && !document.querySelector('.ico-dci')"):
-            pytest.skip("this front end shows no widgets of packs in Nodes 2.0")
-        raise
-    return page
-
-
-def value(page: Page, name: str) -> Any:
-    """A widget's value of the one node on the page."""
-    return page.run(f"return app.graph._nodes[0].widgets.find((widget) => widget.name === {name!r}).value")
 
 
 def test_the_first_workflow_opens_without_errors_or_missing_nodes(page: Page) -> None:
@@ -146,6 +49,76 @@ def test_the_strip_of_layers_and_its_text_follow_each_other(page: Page, site: Si
     assert len(changed) == 1 and 0.3 < changed[0] < 0.7
     page.run("const w = app.graph._nodes[0].widgets.find((w) => w.name === 'text'); w.value = 'mid'; w.callback('mid')")
     page.wait(f"{PANEL}.querySelector('.quiet').textContent.startsWith('1 of 10')")
+    assert page.troubles(OURS) == []
+
+
+OVERLAPS = """const boxes = {}; const found = [];
+const shared = (a, long, b, other) => Math.min(a + long, b + other) - Math.max(a, b);  // px
+for (const [name, x, y, w, h] of boxes)
+  for (const [other, x2, y2, w2, h2] of boxes)
+    if (name < other && shared(x, w, x2, w2) > 1 && shared(y, h, y2, h2) > 1) found.push(`${{name}} and ${{other}}`);
+return found;"""
+BOXES = {  # [name, x, y, width, height] of every node as a renderer draws it
+    False: """app.graph._nodes.map((node) => {
+      const title = LiteGraph.NODE_TITLE_HEIGHT;
+      return [`${node.type} ${node.id}`, node.pos[0], node.pos[1] - title, node.size[0], node.size[1] + title];
+    })""",
+    True: """[...document.querySelectorAll('[data-node-id]')].map((element) => {
+      const box = element.getBoundingClientRect(), number = element.dataset.nodeId;
+      return [`${app.graph.getNodeById(number)?.type} ${number}`, box.x, box.y, box.width, box.height];
+    })""",
+}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "workflows").glob("*.json")), ids=lambda path: path.name[0])
+def test_a_workflow_opens_readable_and_no_node_covers_another(page: Page, path: Path) -> None:
+    flow = json.loads(path.read_text(encoding="utf-8"))
+    page.run(f"await app.loadGraphData({json.dumps(flow)}, true, true, 'opened')")
+    page.wait(f"app.graph._nodes.length === {len(flow['nodes'])}")
+    page.run("await new Promise((done) => setTimeout(done, 2000))")  # panels have taken their height
+    assert page.run("return app.canvas.ds.scale") >= LEAST_ZOOM
+    is_vue = page.run("return !!LiteGraph.vueNodesMode")
+    boxes = page.run(f"return {BOXES[is_vue]}")
+    assert len(boxes) == len(flow["nodes"]) or is_vue  # Nodes 2.0 draws those that are in sight
+    assert boxes
+    assert page.run(OVERLAPS.format(json.dumps(boxes))) == []
+
+
+def test_advanced_inputs_fold_in_the_classic_renderer_and_are_left_to_nodes2(page: Page) -> None:
+    page.point(*ASIDE)
+    page.run(ADD.format("DCIDualBranchSampler"))
+    count = "app.graph._nodes[0].widgets.filter((widget) => widget.hidden).length"
+    button = "app.graph._nodes[0].widgets.find((widget) => widget.name === 'ico_dci_more')"
+    if not page.run(f"return !!{button}"):
+        pytest.skip("this host tells the page of no advanced inputs")
+    if page.run("return !!LiteGraph.vueNodesMode"):
+        assert page.run(f"return {count}") == 0
+        return
+    hidden, tall = page.run(f"return {count}"), page.run("return app.graph._nodes[0].size[1]")
+    assert hidden >= 3
+    page.run(f"{button}.callback()")
+    assert page.run(f"return {count}") == 0 and page.run("return app.graph._nodes[0].size[1]") > tall + 15 * hidden
+    page.run(f"{button}.callback()")
+    assert page.run(f"return {count}") == hidden and page.run("return app.graph._nodes[0].size[1]") == tall
+
+
+def test_a_trigger_completes_in_any_prompt(page: Page) -> None:
+    page.point(*ASIDE)
+    page.run(ADD.format("CLIPTextEncode"))
+    box = "[...document.querySelectorAll('textarea')].find((area) => area.getBoundingClientRect().width > 50)"
+    page.click(box)
+    page.write("a photo of zo")
+    page.wait("document.querySelector('.ico-dci-hints div.on')?.textContent === 'zorp fish'")
+    page.press("Tab")
+    page.wait("!document.querySelector('.ico-dci-hints')")
+    assert value(page, "text") == "a photo of zorp fish" == page.run(f"return {box}.value")
+    page.write(" in the fog")
+    assert value(page, "text") == "a photo of zorp fish in the fog"
+    page.write(" by zo")
+    page.wait("document.querySelector('.ico-dci-hints')")
+    page.press("Escape")
+    page.wait("!document.querySelector('.ico-dci-hints')")
+    assert value(page, "text").endswith(" by zo")
     assert page.troubles(OURS) == []
 
 

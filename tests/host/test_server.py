@@ -18,6 +18,7 @@ from PIL import Image
 from dci_core.dynaip.training.pairs import to_pixels
 from dci_core.studies.dci.judge_scores import JudgeScores, Numbers, judge_pictures
 from dci_core.studies.dynaip.pairs import cut_halves
+from dci_core.studies.gates.concepts import LEAST_LIKENESS
 from dci_core.studies.gates.trial import Ask
 from dci_core.tiny.model import WEIGHTS
 
@@ -100,10 +101,18 @@ def test_every_node_has_its_help_page(server: Server) -> None:
             assert answer.read().decode().startswith("# ")
 
 
-def test_the_first_workflow_draws_and_does_not_train_twice(server: Server) -> None:
+def good(found: Numbers) -> list[bool]:
+    """Which pictures show both the thing and the place."""
+    pairs = zip(found["likeness"], found["has_all"], strict=True)
+    return [likeness >= LEAST_LIKENESS and has_all == 1 for likeness, has_all in pairs]
+
+
+def test_the_first_workflow_shows_dci_winning_and_does_not_train_twice(server: Server) -> None:
     prompt = prompt_of(FIRST, server)
     first = drawn(server.run(prompt), server)
     assert {name: len(paths) for name, paths in first.items()} == {"tiny_with_dci": 4, "tiny_without_dci": 4}
+    dci, plain = (good(judged(pixels(first[f"tiny_{way}_dci"]), 0, "clouds")) for way in ("with", "without"))
+    assert sum(ours and not theirs for ours, theirs in zip(dci, plain, strict=True)) >= 3, (dci, plain)
     for paths in first.values():
         for path in paths:
             with Image.open(path) as picture:

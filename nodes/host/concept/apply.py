@@ -19,6 +19,7 @@ from .triggers import encoder_names, with_trigger
 
 log = logging.getLogger(__name__)
 PREFIX = "diffusion_model."
+CARRIED = "ico_dci concept "  # attachment of a MODEL that a concept was put on, the trigger behind it
 
 
 def with_concept(model: Any, clip: Any, concept: Concept, strength: float) -> tuple[Any, Any]:
@@ -31,6 +32,7 @@ def with_concept(model: Any, clip: Any, concept: Concept, strength: float) -> tu
         log.info("this model's weights are packed; whether %s was trained on it cannot be told", concept.trigger)
     check_fit(concept, family=family.name, widths=widths, token_widths=dict(family.encoders), base_hash=base)
     clone = model.clone()
+    clone.set_attachments(f"{CARRIED}{concept.trigger}", True)
     if strength:
         patches = weight_patches(concept)
         missing = set(patches) - set(clone.add_patches(patches, strength))
@@ -41,6 +43,11 @@ def with_concept(model: Any, clip: Any, concept: Concept, strength: float) -> tu
                 "load an ordinary checkpoint of this family",
             )
     return clone, with_trigger(clip, concept.trigger, concept.tokens)
+
+
+def carries_concept(model: Any) -> bool:
+    """Whether any concept was put on this MODEL, at whatever strength."""
+    return any(str(name).startswith(CARRIED) for name in model.attachments)
 
 
 def check_encoders(clip: Any, family: Family) -> None:

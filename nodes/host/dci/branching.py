@@ -36,6 +36,7 @@ from .run_warnings import (
     warn_of_black_region,
     warn_of_changed_text,
     warn_of_misplaced_region,
+    warn_of_missing_concept,
     warn_of_overshoot,
 )
 from .tags import NAME, plain
@@ -96,6 +97,7 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
             record.end()
             return executor(noise, latent_image, sampler, sigmas, *rest, **kwargs)
         # What the user should know before the first step
+        warn_of_missing_concept(guider.model_patcher, record)
         warn_of_black_region(patch, record)
         warn_of_misplaced_region(patch, record)
         warn_of_overshoot(

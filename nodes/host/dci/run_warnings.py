@@ -7,6 +7,7 @@ from typing import Any
 
 from ....dci_core.dci.stability import shared_warning
 from ....dci_core.noise.process import FLOW
+from ..concept.apply import carries_concept
 from ..families.sampling import kind_of, ratio_of
 from ..region_frame import trouble_of_region
 from .conds import is_changed, marked_entries
@@ -29,6 +30,15 @@ def warn_of_misplaced_region(patch: DciPatch, record: DbimRecord) -> None:
     )
     if trouble:
         record.warn(trouble)
+
+
+def warn_of_missing_concept(model: Any, record: DbimRecord) -> None:
+    """Says so where the MODEL never learned the thing whose trigger the prompt holds."""
+    if not carries_concept(model):
+        record.warn(
+            "no concept is on this MODEL, so the trigger is a word without a look; connect the model output of Load "
+            "ICO Concept or ICO Train Concept"
+        )
 
 
 def warn_of_changed_text(conds: dict[str, list[dict[str, Any]]], plan: DciPlan, record: DbimRecord) -> None:

@@ -14,6 +14,7 @@ from ....dci_core.ico.samples import draw_sample
 from ....dci_core.ico.state import TrainState
 from ....dci_core.pictures.thumbnails import image_of, small_jpeg
 from .model import HostModel
+from .residence import fits_beside, leave_device
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,17 @@ def decoded(model: Any, vae: Any, latents: Tensor) -> Tensor:
     """Pictures [b h w 3] of latents in the model's own scale; loading the VAE may push the model out."""
     pictures: Tensor = vae.decode(model.model.process_latent_out(latents.float()))
     return pictures[..., :3].cpu()
+
+
+def decoded_beside(model: Any, vae: Any, latents: Tensor) -> Tensor | None:
+    """The same in the middle of a training; None where the VAE would push out what is trained. It leaves the device."""
+    if not fits_beside(vae, latents):
+        return None
+    try:
+        with torch.no_grad():
+            return decoded(model, vae, latents)
+    finally:
+        leave_device(vae)
 
 
 def stop_if_asked(step: Any) -> None:

@@ -12,17 +12,21 @@ from torch import Tensor
 from ....dci_core.concept.learned import Concept, check_trigger, concept_hash
 from ....dci_core.errors import BadSettings
 from ....dci_core.families.family import Family
+from ....dci_core.families.table import FAMILIES
 from ....dci_core.fingerprint import short_hash
 from ....dci_core.ico.data import TrainingData, encode_pictures
 from ....dci_core.ico.memory import AS_SET
 from ....dci_core.ico.settings import IcoSettings, check_settings
 from ....dci_core.pictures.reference import Picture, make_picture
+from ....dci_core.tiny.photographs import WARNING, are_photographs
+from ....dci_core.tiny.world.words import NOUNS
 from ..concept.identity import digest
 from .planned_prompts import PlannedPrompt
 from .samples import Samples
 from .trainable import check_latents
 
 FIRST_VERSION = "0.1.0"
+SMALL_WORLDS = ("tiny", "tiny_flow")
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +114,23 @@ def check_lesson(lesson: Lesson) -> None:
     ):
         if few and len(few) != len(many):
             raise BadSettings(f"{len(few)} {name} came", f"{len(many)} are expected", "give one for each picture")
+
+
+def cautions_for(lesson: Lesson, family: str) -> list[str]:
+    """What to know of a lesson that can be learned, but not as well as another."""
+    told = []
+    if family in SMALL_WORLDS:
+        side = FAMILIES["tiny"].picture_size
+        if are_photographs([make_picture(image.cpu(), side).pixels for image in lesson.images]):
+            told.append(WARNING)
+        if lesson.noun not in NOUNS:
+            told.append(f'the tiny world has never seen the noun "{lesson.noun}"; it knows {", ".join(NOUNS)}')
+    if len(lesson.images) == 1:
+        told.append(
+            "it learned from one picture, so the concept may keep that picture's place and pose; 4 or more of the same "
+            "thing in varied places are better"
+        )
+    return told
 
 
 def encode_lesson(model: Any, vae: Any, lesson: Lesson, family: Family) -> TrainingData:

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ....dci_core.errors import BadModel
 from ....dci_core.ico.memory import Weights
 from ....dci_core.ico.precision import DTYPES, Precision, choose_precision
 
 log = logging.getLogger(__name__)
+ALL_BYTES = 1e30  # more than any device has: the host then frees all that it may
+LOADING_SHARE = 1.1  # of a model's size that the host frees before it loads one
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -119,6 +121,28 @@ def load_whole(model: Any, clip: Any) -> None:
                 "the whole of it is expected there for training",
                 "start ComfyUI without --novram, close other programs, or load a smaller model",
             )
+
+
+def fits_beside(vae: Any, latents: Tensor) -> bool:
+    """Whether the host decodes these latents without pushing out what is loaded; on a CPU it never does."""
+    from comfy.model_management import extra_reserved_memory, get_free_memory, minimum_inference_memory
+
+    device = vae.patcher.load_device
+    if device.type == "cpu":
+        return True
+    decoding = vae.memory_used_decode(latents.shape, vae.vae_dtype) + extra_reserved_memory()
+    needed = LOADING_SHARE * vae.patcher.model_size() + max(minimum_inference_memory(), decoding)
+    return bool(get_free_memory(device) > needed)
+
+
+def leave_device(vae: Any) -> None:
+    """Takes the VAE off its device, and nothing else: a training step needs the room again."""
+    from comfy import model_management
+
+    device = vae.patcher.load_device
+    if device.type != "cpu":
+        others = [one for one in model_management.current_loaded_models if one.model is not vae.patcher]
+        model_management.free_memory(ALL_BYTES, device, keep_loaded=others)
 
 
 def strays(network: nn.Module, device: torch.device) -> int:

@@ -1,13 +1,15 @@
-"""Pictures of a running training at fixed steps, prompts and seed, so that the best step can be picked afterwards.
+"""Pictures of a running training at fixed steps, prompts and seed, so that the best step can be picked.
 
-Their latents are kept beside the training and decoded when it is over: a VAE that is loaded in between could push out
-what is being trained. At each of these steps the concept is kept too, where a training of so many steps finds it.
+Their latents are kept beside the training. Each is decoded and written as soon as it is drawn where the VAE fits beside
+what is being trained; else when the training is over, since the VAE would push it out. At each of these steps the
+concept is kept too, where a training of so many steps finds it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,17 +20,21 @@ from torch import Tensor
 from ....dci_core.errors import PackError
 from ....dci_core.files import read_tensors, write_tensors
 from ....dci_core.fingerprint import short_hash
-from ....dci_core.ico.samples import COVER_PROMPT, draw_sample
+from ....dci_core.ico.estimate import rounds_left
+from ....dci_core.ico.samples import COVER_PROMPT, SAMPLING, draw_sample
 from ....dci_core.ico.state import TrainState
+from ....dci_core.ico.train import StepReport
 from ....dci_core.names import as_part
 from ....dci_core.pictures.thumbnails import image_of
-from .covers import decoded, stop_if_asked
+from .covers import stop_if_asked
 from .model import HostModel
 
 log = logging.getLogger(__name__)
 ENDING = ".samples"
 FOLDER = "ico_dci"  # in the host's output folder
 Place = tuple[int, int]  # finished steps, number of the prompt
+Develop = Callable[[Tensor], Tensor | None]  # pictures [b h w 3] of latents, or None where that must wait
+UNITS_OF_A_STEP = 2  # a row's forward and backward pass, in forward passes
 
 
 @dataclass
@@ -44,6 +50,8 @@ class Samples:
     latents: dict[Place, Tensor] = field(default_factory=dict)
     pictures: dict[Place, Tensor] = field(default_factory=dict)
     folder: str = ""
+    seconds: list[float] = field(default_factory=list)  # of each round of this run
+    written: set[Place] = field(default_factory=set)
 
     def file(self, training: Path, trigger: str, key: str) -> Path:
         """Where the latents of this training and these prompts lie."""
@@ -67,25 +75,48 @@ class Samples:
         """Whether a round belongs behind this step."""
         return bool(self.every) and (step % self.every == 0 or step == steps)
 
-    def draw(self, host: HostModel, state: TrainState, shape: Sequence[int], path: Path) -> None:
-        """One round: a latent for each prompt, always from the same noise; a round that fails is told and left out."""
+    def seconds_left(self, report: StepReport, rows: int) -> float:
+        """Time for the rounds behind this step and later ones, by those so far; before the first by a step's time.
+
+        rows  of a training step
+        """
+        rounds = rounds_left(self.every, report.step, report.steps)
+        if self.seconds:
+            return rounds * sum(self.seconds) / len(self.seconds)
+        passes = 2 * SAMPLING.num_steps * len(self.prompts)  # with and without the prompt
+        return rounds * passes * report.seconds / (UNITS_OF_A_STEP * rows)
+
+    def draw(
+        self, host: HostModel, state: TrainState, shape: Sequence[int], path: Path, develop: Develop
+    ) -> list[Tensor]:
+        """One round: a latent for each prompt, always from the same noise, and its picture where it can be had now.
+
+        Returns the latents [c h w]; a round that fails is told and left out.
+        """
+        started, drawn = time.perf_counter(), list[Tensor]()
         try:
             with torch.inference_mode(False):
                 for number, prompt in enumerate(self.prompts):
                     latent = draw_sample(host, state, prompt, shape=shape, sigmas=host.sigmas(), on_step=stop_if_asked)
+                    drawn.append(latent[0])
                     self.latents[state.step, number] = latent[0].half().cpu()
             named = {f"{step}.{number}": latent for (step, number), latent in self.latents.items()}
             write_tensors(path, named, {"format": "ico-dci samples"})
+            self.decode(develop, [(state.step, number) for number in range(len(drawn))])
+            self.write()
         except (PackError, RuntimeError) as error:
             log.warning("the samples of step %d are not kept: %s", state.step, error)
+        self.seconds.append(time.perf_counter() - started)
+        return drawn
 
-    def decode(self, model: Any, vae: Any) -> None:
-        """The latents as pictures, by step and prompt, and as files in the host's output folder."""
+    def decode(self, develop: Develop, places: Sequence[Place] | None = None) -> None:
+        """The latents of these places, else of all rounds, as pictures; what is there is not made again."""
         last = max((step for step, _ in self.latents), default=0)
+        due = [place for place in sorted(self.latents) if place[0] % self.every == 0 or place[0] == last]
         try:
-            for place in sorted(self.latents):
-                if place[0] % self.every == 0 or place[0] == last:
-                    (self.pictures[place],) = decoded(model, vae, self.latents[place][None])
+            for place in due if places is None else places:
+                if place not in self.pictures and (found := develop(self.latents[place][None])) is not None:
+                    (self.pictures[place],) = found
         except RuntimeError as error:  # out of memory too; the concept counts for more
             log.warning("the samples cannot be decoded: %s", error)
 
@@ -105,7 +136,9 @@ class Samples:
             place.mkdir(parents=True, exist_ok=True)
             for (step, number), picture in sorted(self.pictures.items()):
                 name = f"step_{step:05}_prompt_{number + 1}.png"
-                image_of(picture).save(place / name)
+                if (step, number) not in self.written:
+                    image_of(picture).save(place / name)
+                    self.written.add((step, number))
                 written.append({"filename": name, "subfolder": f"{FOLDER}/{self.folder}", "type": "output"})
         except OSError as error:
             log.warning("the samples are not written to the output folder: %s", error.strerror or error)

@@ -30,19 +30,19 @@ from ..concept.identity import base_hash
 from ..families.recognition import family_of
 from ..page.live import note
 from .choosing import chosen, fitted
-from .covers import cover_latent, cover_picture
+from .covers import cover_latent, cover_picture, decoded, decoded_beside
 from .kept import Kept, concept_at, kept_at, remove_passed, tidy
-from .lessons import Lesson, acting, check_lesson, encode_lesson
+from .lessons import SMALL_WORLDS, Lesson, acting, cautions_for, check_lesson, encode_lesson
 from .model import HostModel
 from .planned_prompts import check_planned
 from .previews import Preview
 from .residence import computing_in, load_whole, on_cpu, weight_bytes, whole
 from .samples import ENDING as SAMPLES
+from .samples import Develop
 from .thaw import open_to_gradients
 from .trainable import cautions_of, check_present, check_trainable
 
 log = logging.getLogger(__name__)
-SMALL_WORLDS = ("tiny", "tiny_flow")
 FREE_SHARE = 0.8  # of the free memory that a backward pass may take: what else a step needs is not counted
 TIME_AFTER = (3, 20)  # steps of this run after which the log says how long it will still take
 
@@ -55,7 +55,7 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     check_present(model, clip, vae)
     family = family_of(model)
     check_trainable(model, clip, vae, family)
-    for sentence in cautions_of(model):
+    for sentence in (*cautions_of(model), *cautions_for(lesson, family.name)):
         note(sentence)
     lesson = chosen(model, lesson, family)
     if model.load_device.type != "cpu":
@@ -76,10 +76,10 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
     model, clip = whole(computing_in(model, lesson.settings.precision), clip)
     with on_cpu(clip) if lesson.text_on_cpu else nullcontext(clip) as text, loaded(model, text):
         host = HostModel(model, text, family)
-        state = run_training(host, data, lesson, kept, base)
+        state = run_training(host, data, lesson, kept, base, partial(decoded_beside, model, vae))
         latent = cover_latent(host, data, state)
     picture = None if latent is None else cover_picture(model, vae, latent)
-    lesson.samples.decode(model, vae)
+    lesson.samples.decode(partial(decoded, model, vae))
     concept = make_concept(state, trigger=lesson.trigger, rank=lesson.keep_rank, base_hash=base, picture=picture)
     if state.step < state.settings.steps:
         return concept, state.losses  # not kept as finished: the next run tries the step again, with other draws
@@ -94,7 +94,7 @@ def recall_samples(model: Any, vae: Any, lesson: Lesson, kept: Kept) -> None:
     samples.load(samples.file(kept.training, lesson.trigger, kept.key), lesson.settings.steps)
     if not samples.latents:
         note("this training was kept without these samples; change the seed to train, and sample, once more")
-    samples.decode(model, vae)
+    samples.decode(partial(decoded, model, vae))
 
 
 def keep_for_choice(state: TrainState, lesson: Lesson, kept: Kept, base: str | None) -> None:
@@ -118,11 +118,13 @@ def keep_finished(concept: Concept, state: TrainState, place: Path) -> Concept:
 
 
 def run_training(
-    host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept, base: str | None = None
+    host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept, base: str | None, develop: Develop
 ) -> TrainState:
     """The state after the last step, or after the last good one; its file holds what was reached.
 
     A training that has all its steps already is taken as it is: another rank or trigger is cut from it.
+
+    develop  what makes a picture of a sample while the model is loaded, where it can
     """
     networks = host.model.model.diffusion_model, host.clip.cond_stage_model
     with open_to_gradients(*networks):
@@ -140,13 +142,14 @@ def run_training(
     watcher = Preview(host, data, state, lesson.preview_every)
     keeper = Keeper(kept.training, partial(save_state, state))
     reports: list[StepReport] = []
+    rows = rows_of(state) * state.settings.accumulation
     try:
         with open_to_gradients(*networks, recomputes=recomputes):
             for report in train_steps(host, data, state, sigmas=host.sigmas(), data_std=host.data_std, casts=False):
                 reports.append(report)
-                after_step(reports, watcher, keeper)
+                after_step(reports, watcher, keeper, samples.seconds_left(report, rows))
                 if samples.is_due(report.step, report.steps):
-                    samples.draw(host, state, shape, sampled)
+                    watcher.show_samples(samples, samples.draw(host, state, shape, sampled, develop))
                     keep_for_choice(state, lesson, kept, base)
         keeper.keep()
     except TrainingDiverged as error:
@@ -166,15 +169,18 @@ def run_training(
     return state
 
 
-def after_step(reports: list[StepReport], watcher: Preview, keeper: Keeper) -> None:
-    """The bar moves, a picture may show, the user may have cancelled."""
+def after_step(reports: list[StepReport], watcher: Preview, keeper: Keeper, more: float = 0.0) -> None:
+    """The bar moves, a picture may show, the user may have cancelled.
+
+    more  seconds that are still to come beside the steps: rounds of samples
+    """
     from comfy.model_management import throw_exception_if_processing_interrupted
 
     report = reports[-1]
     left = seconds_left(reports)
     if left is not None and len(reports) in TIME_AFTER:
-        log.info("step %d of %d, loss %.4f, about %.0f s left", report.step, report.steps, report.loss, left)
-    watcher.show(report)
+        log.info("step %d of %d, loss %.4f, about %.0f s left", report.step, report.steps, report.loss, left + more)
+    watcher.show(report, more)
     keeper.after_step()
     throw_exception_if_processing_interrupted()
 
@@ -205,7 +211,7 @@ def announce(data: TrainingData, lesson: Lesson, state: TrainState, folder: Path
     """Says what is to come, before the first step; raises NotSaved where the disk has no room for it."""
     needs = needs_of(state, lesson.keep_rank)
     check_room(folder, 2 * needs.resume + needs.concept)  # a save stands beside the older one for a moment
-    left, rows = state.settings.steps - state.step, state.settings.batch * (1 if state.settings.prior == "none" else 2)
+    left, rows = state.settings.steps - state.step, rows_of(state)
     log.info(
         "training %s %s on %d pictures: %d steps of %d rows in %s on %s",
         lesson.trigger, lesson.noun, len(data.latents), left, rows, state.settings.precision,
@@ -216,6 +222,11 @@ def announce(data: TrainingData, lesson: Lesson, state: TrainState, folder: Path
         needs.memory / 1e6, (2 * needs.resume + needs.concept) / 1e6, folders.FOLDER,
         (needs.resume + needs.concept) / 1e6,
     )  # fmt: skip
+
+
+def rows_of(state: TrainState) -> int:
+    """Rows of the model in one pass of a step: the pictures', and the prior's as many."""
+    return state.settings.batch * (1 if state.settings.prior == "none" else 2)
 
 
 def is_short_of_memory(host: HostModel, data: TrainingData, state: TrainState) -> bool:

@@ -6,7 +6,7 @@ import base64
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -22,6 +22,7 @@ PREVIEW_PX = 128
 TELL_SECONDS = 0.5  # between two messages; previews and the last step are always told
 TIMED_STEPS = 20  # of which the time left is guessed
 MOST_POINTS = 400
+HEAD = ("node", "workflow", "title", "state", "step", "steps", "left")  # facts that every message has
 
 
 class LiveTraining:
@@ -41,6 +42,7 @@ class LiveTraining:
             "left": None,
             "points": [],
             "previews": [],
+            "samples": None,
         }
         self.notes: list[str] = []
         self.seconds: deque[float] = deque(maxlen=TIMED_STEPS)
@@ -53,10 +55,13 @@ class LiveTraining:
         self.facts["points"] = [[i + 1, loss] for i, loss in enumerate(losses)][-MOST_POINTS:]
         events.tell("training", **self.facts)
 
-    def step(self, report: StepReport, picture: Any = None) -> None:
-        """One more step, with the preview that the host's page got as (kind, picture, size)."""
+    def step(self, report: StepReport, picture: Any = None, more: float = 0.0) -> None:
+        """One more step, with the preview that the host's page got as (kind, picture, size).
+
+        more  seconds that are to come beside the steps
+        """
         self.seconds.append(report.seconds)
-        left = sum(self.seconds) / len(self.seconds) * (report.steps - report.step)
+        left = sum(self.seconds) / len(self.seconds) * (report.steps - report.step) + more
         point = [report.step, report.loss]
         self.new.append(point)
         self.facts |= {"step": report.step, "steps": report.steps, "left": left}
@@ -67,10 +72,16 @@ class LiveTraining:
         now = time.monotonic()
         if picture is not None or report.step == report.steps or now - self.told >= TELL_SECONDS:
             self.told = now
-            news = {name: self.facts[name] for name in ("node", "workflow", "title", "state", "step", "steps", "left")}
+            news = {name: self.facts[name] for name in HEAD}
             news |= {"new": self.new}
             events.tell("training", **news, **({"previews": self.facts["previews"]} if picture is not None else {}))
             self.new = []
+
+    def sampled(self, step: int, prompts: Sequence[str], pictures: Sequence[Any]) -> None:
+        """A round of samples, a picture for each prompt; the page shows the last round."""
+        shown = [{"prompt": prompt, "picture": as_data_url(one)} for prompt, one in zip(prompts, pictures, strict=True)]
+        self.facts["samples"] = {"step": step, "pictures": shown[:MOST_PREVIEWS]}
+        events.tell("training", **{name: self.facts[name] for name in (*HEAD, "samples")})
 
     def end(self, state: str) -> None:
         """`done` or `stopped`."""
@@ -83,11 +94,12 @@ TRAININGS: dict[tuple[str, str], LiveTraining] = {}
 
 
 def note(sentence: str) -> None:
-    """Says it in the log now, and on the node when its training has ended."""
+    """Says it in the log and on the node, now and when its training has ended."""
     log.warning(sentence)
     live = CURRENT.get()
     if live is not None:
         live.notes.append(sentence)
+        events.tell("said", node=live.facts["node"], output={"ico_dci": [{"lines": [], "warnings": live.notes}]})
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def shipped(load: Callable[[], World]) -> World:
 
 def give_previews(model: Any, codec: Codec) -> None:
     """Lets the host show previews while it samples: colours as the best linear guess from the latent's channels."""
-    pictures = rearrange(example_pictures(CONCEPTS[0]), "b h w c -> b c h w")
+    pictures = rearrange(example_pictures(CONCEPTS[0], "varied"), "b h w c -> b c h w")
     latents = rearrange(codec.encode(pictures), "b c h w -> (b h w) c")
     colours = rearrange(avg_pool2d(pictures * 2 - 1, FACTOR), "b c h w -> (b h w) c")
     guess = torch.linalg.lstsq(torch.cat([latents, torch.ones(len(latents), 1)], dim=1), colours).solution
@@ -61,9 +61,9 @@ def give_previews(model: Any, codec: Codec) -> None:
     form.latent_rgb_factors, form.latent_rgb_factors_bias = guess[:-1].tolist(), guess[-1].tolist()
 
 
-def example_pictures(thing: HeldOut) -> Tensor:
-    """The reference pictures of one held-out thing in varied places, as an IMAGE [b h w 3]."""
-    pictures = [np.asarray(each.picture.convert("RGB"), dtype=np.float32) / 255 for each in thing.references("varied")]
+def example_pictures(thing: HeldOut, kind: str) -> Tensor:
+    """The reference pictures of one held-out thing, in "varied" places or all at "home", as an IMAGE [b h w 3]."""
+    pictures = [np.asarray(each.picture.convert("RGB"), dtype=np.float32) / 255 for each in thing.references(kind)]
     return torch.from_numpy(np.stack(pictures))
 
 

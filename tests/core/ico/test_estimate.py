@@ -10,7 +10,7 @@ import pytest
 from dci_core.concept.file import save_concept
 from dci_core.errors import NotSaved
 from dci_core.ico.checkpoint import save_state
-from dci_core.ico.estimate import SPARE_BYTES, check_room, needs_of, seconds_left
+from dci_core.ico.estimate import SPARE_BYTES, check_room, needs_of, rounds_left, seconds_left
 from dci_core.ico.result import make_concept
 from dci_core.ico.settings import IcoSettings
 from dci_core.ico.state import begin_training
@@ -48,3 +48,10 @@ def test_the_time_left_comes_from_the_steps_after_the_first() -> None:
     first = StepReport(1, 11, 0.1, None, 1e-5, seconds=9.0)
     assert seconds_left([first]) is None
     assert seconds_left([first, replace(first, step=2, seconds=2.0), replace(first, step=3, seconds=4.0)]) == 24.0
+
+
+def test_rounds_of_samples_that_are_to_come_are_counted() -> None:
+    for every, steps in ((0, 10), (3, 10), (5, 10), (1, 4), (20, 10)):
+        due = [step for step in range(1, steps + 1) if every and (step % every == 0 or step == steps)]
+        for step in range(1, steps + 1):
+            assert rounds_left(every, step, steps) == sum(at >= step for at in due), (every, step, steps)

@@ -245,6 +245,16 @@ def test_a_run_below_the_window_says_so_and_is_the_plain_run() -> None:
     assert distance(mine, theirs) > 1e-3
 
 
+def test_a_model_without_any_concept_is_told_on_the_node() -> None:
+    shelf()
+    SHELF["bare"] = worlds()[1]
+    graph, queue = {**drawing(), "bare": give("bare")}, Queue()
+    for source, is_told in (("bare", True), ("model", False)):
+        with heard() as said:
+            assert queue.run(changed(graph, {"apply.model": [source, 0]})) is None
+        assert any("no concept is on this MODEL" in line for line in said) is is_told, (source, said)
+
+
 def custom_sampling(graph: Graph) -> Graph:
     """The same drawing by SamplerCustomAdvanced and its helpers."""
     old = graph["sampler"]["inputs"]

@@ -170,3 +170,28 @@ def test_one_picture_is_a_warning_on_the_node_and_four_are_none() -> None:
         assert not any("one picture" in line for line in told["images"]), told
 
     in_new_folder(check)
+
+
+def test_a_noun_that_the_tiny_world_has_never_seen_is_told_before_the_first_step() -> None:
+    shelf()
+    training, live = PACK["nodes.host.ico.training"], PACK["nodes.host.page.live"]
+    seen: list[tuple[str, str]] = []
+
+    def check(folder: Path) -> None:
+        step, tell = training.after_step, live.events.tell
+        training.after_step = lambda *args: seen.append(("step", "")) or step(*args)
+        live.events.tell = lambda event, **facts: seen.append((event, str(facts.get("output", ""))))
+        try:
+            queue = Queue()
+            assert queue.run(changed(learning(), {"train.noun": "dinosaur"})) is None
+        finally:
+            training.after_step, live.events.tell = step, tell
+        told = [place for place, (event, text) in enumerate(seen) if event == "said" and "dinosaur" in text]
+        assert told and told[0] < seen.index(("step", ""))
+        warnings = queue.executor.history_result["outputs"]["train"]["ico_dci"][0]["warnings"]
+        assert any('never seen the noun "dinosaur"' in line for line in warnings), warnings
+        seen.clear()
+        assert queue.run(changed(learning(), {"train.noun": "fish", "train.seed": 5})) is None
+        assert not any("never seen" in text for _, text in seen)
+
+    in_new_folder(check)

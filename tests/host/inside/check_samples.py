@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,77 @@ def test_samples_leave_no_trace_and_come_again_from_disk() -> None:
     in_new_folder(check)
 
 
+def written() -> list[str]:
+    """Names of the sample files in the host's output folder."""
+    import folder_paths
+
+    return sorted(path.name for path in Path(folder_paths.get_output_directory()).rglob("step_*.png"))
+
+
+def files_meanwhile(chosen: Any) -> list[tuple[int, list[str]]]:
+    """[(step, files of samples that are there when it ends, before its own round)] of a training."""
+    training, seen = PACK["nodes.host.ico.training"], []
+    before = training.after_step
+
+    def after_step(reports: Any, *args: Any) -> None:
+        seen.append((reports[-1].step, written()))
+        before(reports, *args)
+
+    training.after_step = after_step
+    try:
+        train(chosen)
+    finally:
+        training.after_step = before
+    return seen
+
+
+def test_samples_are_files_while_the_training_runs() -> None:
+    def check(folder: Path) -> None:
+        drawn, first = samples(), [f"step_00002_prompt_{number}.png" for number in (1, 2)]
+        assert files_meanwhile(lesson(steps=4, samples=drawn)) == [(1, []), (2, []), (3, first), (4, first)]
+        assert len(written()) == len(drawn.pictures) == 4
+
+    in_new_folder(check)
+
+
+def test_samples_wait_where_the_vae_would_push_out_what_is_trained() -> None:
+    covers = PACK["nodes.host.ico.covers"]
+
+    def check(folder: Path) -> None:
+        kept, covers.fits_beside = covers.fits_beside, lambda *_: False
+        try:
+            drawn = samples()
+            assert all(names == [] for _, names in files_meanwhile(lesson(steps=4, samples=drawn)))
+        finally:
+            covers.fits_beside = kept
+        assert len(drawn.write()) == 4 == len(written())
+
+    in_new_folder(check)
+
+
+def test_the_page_is_shown_each_round_and_the_time_left_counts_the_rounds_to_come() -> None:
+    live = PACK["nodes.host.page.live"]
+
+    def check(folder: Path) -> None:
+        told, before = [], live.events.tell
+        live.events.tell = lambda event, **facts: told.append(facts)
+        try:
+            with live.live_training("zorp fish") as training:
+                drawn = samples()
+                train(lesson(steps=4, samples=drawn))
+                assert training.facts["samples"]["step"] == 4
+        finally:
+            live.events.tell = before
+        rounds = [facts["samples"] for facts in told if facts.get("samples") and "points" not in facts]
+        assert [one["step"] for one in rounds] == [2, 4]
+        assert [one["prompt"] for one in rounds[0]["pictures"]] == PROMPTS
+        assert all(one["picture"].startswith("data:image/jpeg") for one in rounds[0]["pictures"])
+        lefts = {facts["step"]: facts["left"] for facts in told if facts["state"] == "running" and facts["left"]}
+        assert lefts[4] > 0.5 * drawn.seconds[0]  # no step, but a round, is still to come
+
+    in_new_folder(check)
+
+
 def test_the_step_that_looks_best_is_had_without_training() -> None:
     def check(folder: Path) -> None:
         straight, _ = train(lesson(steps=2))
@@ -60,17 +130,11 @@ def test_samples_are_files_by_step_and_prompt() -> None:
     import folder_paths
 
     def check(folder: Path) -> None:
-        drawn, before = samples(), folder_paths.get_output_directory()
+        drawn = samples()
         train(lesson(steps=2, samples=drawn))
-        with tempfile.TemporaryDirectory() as place:
-            folder_paths.set_output_directory(place)
-            try:
-                told = drawn.write()
-            finally:
-                folder_paths.set_output_directory(before)
-            names = [Path(place) / one["subfolder"] / one["filename"] for one in told]
-            assert [path.name for path in names] == ["step_00002_prompt_1.png", "step_00002_prompt_2.png"]
-            assert all(path.is_file() for path in names)
+        names = [Path(folder_paths.get_output_directory(), one["subfolder"], one["filename"]) for one in drawn.write()]
+        assert [path.name for path in names] == ["step_00002_prompt_1.png", "step_00002_prompt_2.png"]
+        assert all(path.is_file() for path in names)
 
     in_new_folder(check)
 

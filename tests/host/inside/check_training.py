@@ -40,16 +40,18 @@ def lesson(steps: int = STEPS, **changes: Any) -> Any:
 
 
 def in_new_folder(check: Callable[[Path], None]) -> None:
-    """Runs a check with models/ico_concepts in an empty folder."""
+    """Runs a check with models/ico_concepts in an empty folder, and the host's output in another."""
     import folder_paths
 
     name = PACK["nodes.host.folders"].FOLDER
-    before = folder_paths.folder_names_and_paths.get(name)
-    with tempfile.TemporaryDirectory() as folder:
+    before, output = folder_paths.folder_names_and_paths.get(name), folder_paths.get_output_directory()
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as drawn:
         folder_paths.folder_names_and_paths[name] = ([folder], {".safetensors"})
+        folder_paths.set_output_directory(drawn)
         try:
             check(Path(folder))
         finally:
+            folder_paths.set_output_directory(output)
             folder_paths.folder_names_and_paths.pop(name)
             folder_paths.filename_list_cache.pop(name, None)
             if before is not None:

@@ -42,6 +42,19 @@ def test_every_workflow_opens_as_it_was_saved() -> None:
     assert found == {}
 
 
+def test_no_shipped_workflow_uses_a_node_that_the_host_wants_to_drop() -> None:
+    import nodes
+
+    def is_leaving(kind: str) -> bool:
+        assert definition(kind)
+        return bool(getattr(nodes.NODE_CLASS_MAPPINGS[kind], "DEPRECATED", False))
+
+    shipped = {name: flow for name, flow in workflows().items() if name.startswith("workflows/")}
+    assert len(shipped) >= 9
+    used = {node["type"] for flow in shipped.values() for node in server_nodes(flow)}
+    assert sorted(filter(is_leaving, used)) == []
+
+
 def test_a_moved_value_and_a_lost_link_would_show() -> None:
     flow = workflows()["workflows/3 sample with DCI in one node"]
     node = next(node for node in flow["nodes"] if node["type"] == "DCIDualBranchSampler")

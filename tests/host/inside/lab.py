@@ -33,7 +33,10 @@ SMALL_UNET = {
 
 
 def small_model(seed: int = 0) -> Any:
-    """A model patcher around a small random U-Net of the tiny family's layout; norms are one, so attention shows."""
+    """A model patcher around a small random U-Net of the tiny family's layout; norms are one, so attention shows.
+
+    It passes for one that a concept was put on.
+    """
     import comfy.model_base
     import comfy.model_patcher
     import comfy.supported_models
@@ -53,7 +56,9 @@ def small_model(seed: int = 0) -> Any:
             if "norm" in name or name.endswith(("in_layers.0.weight", "out_layers.0.weight", "out.0.weight")):
                 parameter.fill_(float(name.endswith("weight")))
     cpu = torch.device("cpu")
-    return comfy.model_patcher.ModelPatcher(model.eval(), load_device=cpu, offload_device=cpu)
+    patcher = comfy.model_patcher.ModelPatcher(model.eval(), load_device=cpu, offload_device=cpu)
+    patcher.set_attachments(f"{PACK['nodes.host.concept.apply'].CARRIED}lab", True)
+    return patcher
 
 
 def text(seed: int, length: int = 77, width: int = 128) -> Tensor:
