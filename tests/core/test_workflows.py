@@ -19,6 +19,7 @@ RELEASED = sorted((ROOT / "tests" / "golden" / "workflows").glob("*/*.json"))
 NOTES = {"MarkdownNote", "Note"}
 CONTROLS = {"fixed", "increment", "decrement", "randomize"}
 NUMBER_OF_WORKFLOWS = 9
+MOST_COLUMNS = 2  # of a help page's tables: the page's panel cuts a third one off
 THUMBNAIL_PX = (300, 600)  # least and most of the longer side
 
 each = pytest.mark.parametrize("path", [*SHIPPED, *RELEASED], ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -160,6 +161,13 @@ def test_every_node_has_a_help_page() -> None:
     for name, page in pages.items():
         assert page.startswith("# "), name
         assert all(f"## {part}" in page for part in ("Outputs", "Example", "What goes wrong")), name
+
+
+def test_help_tables_are_narrow_enough_for_the_help_panel() -> None:
+    pages = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "js" / "docs").glob("*.md")}
+    rows = [(name, line) for name, text in pages.items() for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) > 100
+    assert [(name, line) for name, line in rows if len(re.findall(r"(?<!\\)\|", line)) > MOST_COLUMNS + 1] == []
 
 
 def test_every_input_is_on_its_help_page() -> None:
