@@ -159,7 +159,8 @@ class Page:
             self.browser.ask("Input.dispatchKeyEvent", self.session, type=kind, key=key, code=key)
 
     def reload(self) -> None:
-        """The page is read anew."""
+        """The page is read anew, without the question whether unsaved work may go."""
+        self.run("addEventListener('beforeunload', (event) => event.stopImmediatePropagation(), { capture: true })")
         self.browser.ask("Page.reload", self.session)
 
     def picture(self) -> bytes:

@@ -115,7 +115,7 @@ def test_a_trigger_completes_in_any_prompt(page: Page) -> None:
     page.write(" in the fog")
     assert value(page, "text") == "a photo of zorp fish in the fog"
     page.write(" by zo")
-    page.wait("document.querySelector('.ico-dci-hints')")
+    page.wait("!!document.querySelector('.ico-dci-hints')")
     page.press("Escape")
     page.wait("!document.querySelector('.ico-dci-hints')")
     assert value(page, "text").endswith(" by zo")
