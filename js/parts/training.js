@@ -1,11 +1,13 @@
 // Training as it goes: step, time left, loss curve with axes, the last previews in a row, the last round of samples.
-import { canvasOf, duration, el } from "./dom.js";
+import { canvasOf, duration, el, widgetOf } from "./dom.js";
 import { t } from "./words.js";
 
 const LEFT = 38;
 const BOTTOM = 14;
 const MEAN_OF = 25;
 const MOST_POINTS = 400;
+const TEXTS = ["prompt", "sample_prompts"]; // that few fill in: they leave the node's room to the panel
+const TEXT_HEIGHT = 54;
 const STATES = { running: () => t("running"), done: () => t("done"), stopped: () => t("stopped") }; // as the server says
 
 export function addTraining(node, panel) {
@@ -17,6 +19,10 @@ export function addTraining(node, panel) {
   const box = el("div", { className: "ico-dci-inner" }, head, canvas, row, samples);
   box.style.display = "none";
   panel.inner.append(box);
+  for (const name of TEXTS) {
+    const widget = widgetOf(node, name);
+    if (widget?.options) Object.assign(widget.options, { getMinHeight: () => TEXT_HEIGHT, getMaxHeight: () => TEXT_HEIGHT });
+  }
 
   const show = () => {
     const isDone = state.state === "done";
