@@ -41,8 +41,12 @@ UNITS_OF_A_STEP = 2  # a row's forward and backward pass, in forward passes
 class Samples:
     """What is drawn while a training runs.
 
-    every    steps between two rounds; 0: none
-    prompts  with `{concept}` once in each
+    every              steps between two rounds; 0: none
+    prompts            with `{concept}` once in each
+    latents, pictures  what was drawn, by place; pictures come as soon as the VAE may decode
+    folder             of the files, in the host's output folder
+    seconds            each round of this run took
+    written            places whose files are there
     """
 
     every: int = 0
@@ -50,7 +54,7 @@ class Samples:
     latents: dict[Place, Tensor] = field(default_factory=dict)
     pictures: dict[Place, Tensor] = field(default_factory=dict)
     folder: str = ""
-    seconds: list[float] = field(default_factory=list)  # of each round of this run
+    seconds: list[float] = field(default_factory=list)
     written: set[Place] = field(default_factory=set)
 
     def file(self, training: Path, trigger: str, key: str) -> Path:
