@@ -158,11 +158,6 @@ class Page:
         for kind in ("keyDown", "keyUp"):
             self.browser.ask("Input.dispatchKeyEvent", self.session, type=kind, key=key, code=key)
 
-    def reload(self) -> None:
-        """The page is read anew, without the question whether unsaved work may go."""
-        self.run("addEventListener('beforeunload', (event) => event.stopImmediatePropagation(), { capture: true })")
-        self.browser.ask("Page.reload", self.session)
-
     def picture(self) -> bytes:
         """What the page shows, as PNG."""
         return base64.b64decode(self.browser.ask("Page.captureScreenshot", self.session, format="png")["data"])
