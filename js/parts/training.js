@@ -45,6 +45,7 @@ export function addTraining(node, panel) {
     );
     samples.style.display = drawn.length ? "" : "none";
     box.style.display = "";
+    canvas.style.display = state.points.length || state.state === "running" ? "block" : "none"; // refused at once: no curve
     paint();
     panel.fit();
   };
