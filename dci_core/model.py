@@ -35,6 +35,14 @@ class TokenEncoder(Protocol):
     def length(self) -> int:
         """Slots in all, begin and end marks included (77)."""
 
+    @property
+    def begin(self) -> int:
+        """Number of marks before the first word."""
+
+    @property
+    def reserved(self) -> Sequence[int]:
+        """Ids that stand for modifier tokens where none can be learned; empty: vectors of any kind can stand there."""
+
     def tokenize(self, text: str) -> list[int]:
         """Ids of the words, no begin or end mark, no padding."""
 

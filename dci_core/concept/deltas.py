@@ -83,15 +83,17 @@ class KVDeltas(nn.Module):
             )
         return LayerDelta(*(self._part(_name(layer, part)) for part in PARTS))
 
-    def rule(self, then: AttentionRule = AttentionCall.plain) -> AttentionRule:
-        """The changes as a rule, with the begin mark's keys and values cut from the gradient; `then` may follow.
+    def rule(self, then: AttentionRule = AttentionCall.plain, holds_first: bool = True) -> AttentionRule:
+        """The changes as a rule; `then` may follow.
+
+        holds_first  whether a text begins with a mark, whose keys and values are cut from the gradient
 
         Layers whose weights serve the image too are left as they are.
         """
 
         def rule(call: AttentionCall) -> Tensor:
             is_shared = call.layer.stage in SHARED_STAGES
-            return then(call if is_shared else changed(call, self.of_layer(call.layer), hold_first=True))
+            return then(call if is_shared else changed(call, self.of_layer(call.layer), holds_first))
 
         return rule
 

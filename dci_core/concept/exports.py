@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from ..attention.layers import LayerId
-from ..families.weight_names import JOINT_STAGES, PARTS, block_path, diffusers_path
+from ..errors import BadConcept
+from ..families.table import find_family
+from ..families.weight_names import JOINT_STAGES, PARTS, block_path, diffusers_path, module_path
 from ..files import write_tensors
 from .deltas import Delta, LayerDelta
 from .learned import CONCEPT_HASH, DEFAULT_RANK, Concept, concept_hash, pack_deltas
@@ -44,8 +46,15 @@ def export_lora(
 def export_embedding(concept: Concept, path: Path, *, phrase: str | None = None) -> None:
     """The modifier tokens stand at path as an embedding file: {"clip_l": [T c], "clip_g": [T c]}.
 
-    A host shows them where the prompt names the file (`embedding:<file> <noun>`).
+    A host shows them where the prompt names the file (`embedding:<file> <noun>`). Raises BadConcept for a family whose
+    model reads ids beside the text: no stock text encode takes vectors there.
     """
+    if find_family(concept.family).reserved:
+        raise BadConcept(
+            f'the concept "{concept.trigger}" is for {concept.family}, whose prompts take no embedding files',
+            "a LoRA alone is expected of it",
+            "export the LoRA, and draw the trigger with Load ICO Concept",
+        )
     about = {CONCEPT_HASH: concept_hash(concept)} | model_spec(concept, "textual-inversion", phrase)
     write_tensors(path, {name: rows.float() for name, rows in concept.tokens.items()}, about)
 
@@ -64,5 +73,6 @@ def lora_changes(family: str, layer: LayerId, delta: LayerDelta) -> dict[str, De
 
 def lora_name(family: str, layer: LayerId, part: str) -> str:
     """`lora_unet_<module with underscores>`, in the spelling that the family's LoRA files use."""
-    module = diffusers_path(layer) if family in DIFFUSERS_SPELLING else block_path(layer)
-    return f"lora_unet_{module}.to_{part}".replace(".", "_")
+    is_renamed = family in DIFFUSERS_SPELLING
+    module = f"{diffusers_path(layer)}.to_{part}" if is_renamed else module_path(layer, part)
+    return f"lora_unet_{module}".replace(".", "_")

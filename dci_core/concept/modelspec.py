@@ -15,6 +15,9 @@ ARCHITECTURES = {
     "sd21": "stable-diffusion-v2-768-v",
     "sdxl": "stable-diffusion-xl-v1-base",
     "sdxl_v": "stable-diffusion-xl-v1-base",
+    "anima": "anima",
+    "flux": "flux-1-dev",
+    "chroma": "chroma",
 }
 MOST_CHARACTERS = 500  # of one text
 PREDICTIONS = {"eps": "epsilon", "v": "v"}  # ModelSpec has no word for flows
@@ -36,7 +39,7 @@ def model_spec(concept: Concept, kind: str = "ico-concept", phrase: str | None =
     learned = f", learned in {steps:.0f} steps" if steps else ""
     found = {
         "sai_model_spec": VERSION,
-        "architecture": f"{ARCHITECTURES[family.name]}/{kind}",
+        "architecture": f"{ARCHITECTURES.get(family.name, family.name)}/{kind}",
         "implementation": "ico-dci" if kind == "ico-concept" else "sgm",
         "title": concept.phrase,
         "description": f"{WHAT[kind]}: one {concept.noun}{learned}. Write in prompts: {phrase}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..attention.layers import LayerId
@@ -27,6 +27,12 @@ class Family:
     picture_size     side in pixels that it was trained at
     latent_scale     pixels per latent cell
     shift            of a flow's times towards noise
+    layout           the kind of network: "unet", or what hosts name a transformer by
+    has_begin_mark   whether a text's first row is a mark, which a training holds still
+    text_stream      the tokenizer whose tokens are the text's rows, one for each; "": every encoder's alike, in chunks
+    reserved         per tokenizer that has no table of vectors to learn in: ids that stand for modifier tokens
+    has_time         whether latents have an axis of frames, of which a picture has one
+    is_trained       whether concepts can be learned on it; else they are only loaded
     """
 
     name: str
@@ -40,6 +46,12 @@ class Family:
     latent_channels: int = 4
     latent_scale: int = 8
     shift: float = 1.0
+    layout: str = "unet"
+    has_begin_mark: bool = True
+    text_stream: str = ""
+    reserved: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    has_time: bool = False
+    is_trained: bool = True
 
     @cached_property
     def depths(self) -> dict[LayerId, int]:

@@ -1,11 +1,16 @@
 """Families that concepts are learned on, as rows of data.
 
-U-Nets, whose cross-attentions also say what SD 1.x has at the same place, and flows on joint attention.
+U-Nets, whose cross-attentions also say what SD 1.x has at the same place, and transformers: flows that read the text in
+joint attentions or in cross-attentions. Their N_ref is a beginning and not measured here: that of SD 1.x's 16 x 16
+layers, which decide, in blocks of which it is published that nouns can be found in them, and of its largest, which
+lean, in all others. Where nothing is published every block decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Container, Mapping
+from typing import Any
 
 from ..errors import BadModel
 from .family import Family
@@ -42,6 +47,34 @@ SD_CHANNELS = (320, 640, 1280, 1280)
 TINY_TOKENS = {0: 1024, 1: 256, 2: 64}  # its 16, 8 and 4 a side stand where SD 1.x has 32, 16 and 8
 TINY_FLOW_BLOCKS = (*unet_blocks("double", {0: 1, 1: 1}, ONE), *unet_blocks("single", dict.fromkeys(range(4), 1), ONE))
 TINY_FLOW_TOKENS = {1: 64}  # its own: every block has 8 a side
+BLOCK_TOKENS = {0: 4096, 1: 256}  # of blocks that lean, and of those that decide
+T5_SENTINELS = tuple(range(32099, 32083, -1))  # <extra_id_0> and on: ids of T5 that no word has
+T5_TEXT = {"clip_l": 768, "t5xxl": 4096}
+FLUX_SHIFT = math.exp(1.15)
+
+
+def blocks_of(stage: str, count: int, deciding: Container[int] = ()) -> tuple[tuple[str, int, int, int], ...]:
+    """Rows of `Family.blocks` of so many transformer blocks, of which some decide."""
+    return unet_blocks(stage, {block: int(block in deciding) for block in range(count)}, ONE)
+
+
+def flux_layout(
+    name: str,
+    width: int,
+    doubles: int,
+    singles: int,
+    encoders: Mapping[str, int],
+    deciding: tuple[Container[int], Container[int]],
+    **more: Any,
+) -> Family:
+    """A row of Flux's layout: double blocks, whose text has weights of its own, then single ones.
+
+    deciding  double and single blocks that decide
+    """
+    blocks = (*blocks_of("double", doubles, deciding[0]), *blocks_of("single", singles, deciding[1]))
+    facts = {"layout": "flux", "has_begin_mark": False, "text_stream": list(encoders)[-1], **more}
+    return Family(name, blocks, (width, width), encoders, width, BLOCK_TOKENS, "flow", 1024, **facts)
+
 
 FAMILIES = {
     family.name: family
@@ -51,6 +84,27 @@ FAMILIES = {
             *("tiny_flow", TINY_FLOW_BLOCKS, (192, 192), {"clip_l": 128}, 192, TINY_FLOW_TOKENS, "flow", 128),
             latent_channels=8,
             shift=1.5,
+            layout="flux",
+        ),
+        Family(
+            *("anima", blocks_of("block", 28, range(28)), (2048, 2048), {"qwen3_06b": 1024}, 1024),
+            *(BLOCK_TOKENS, "flow", 1024),
+            latent_channels=16,
+            shift=3.0,
+            layout="anima",
+            has_begin_mark=False,
+            text_stream="t5xxl",
+            reserved={"t5xxl": T5_SENTINELS},
+            has_time=True,
+        ),
+        # Doubles 15 to 18: Helbling et al. 2025 (arXiv 2502.04320); Chroma is made from this model
+        flux_layout("flux", 3072, 19, 38, T5_TEXT, (range(15, 19), ()), latent_channels=16, shift=FLUX_SHIFT),
+        flux_layout(
+            *("chroma", 3072, 19, 38, {"t5xxl": 4096}, (range(15, 19), ())),
+            latent_channels=16,
+            shift=FLUX_SHIFT,
+            layout="chroma",
+            is_trained=False,
         ),
         Family("sd15", SD_BLOCKS, SD_CHANNELS, {"clip_l": 768}, 768, SD1_TOKENS, "eps", 512),
         Family("sd15_v", SD_BLOCKS, SD_CHANNELS, {"clip_l": 768}, 768, SD1_TOKENS, "v", 512),

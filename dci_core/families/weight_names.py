@@ -5,7 +5,8 @@ residual blocks and one resampling step on the way down (after the stem, block 0
 blocks on the way up. Holds for SD 1.x, SD 2.x and SDXL (res_blocks 2) and for the tiny world (res_blocks 1).
 
 In an MM-DiT's double blocks keys and values of the text are thirds of one weight, `double_blocks.0.txt_attn.qkv`; the
-single blocks have one weight for text and image rows, which no concept changes.
+single blocks have one weight for text and image rows, which no concept changes. In a transformer with cross-attention
+they are weights of their own, `blocks.0.cross_attn.k_proj`.
 """
 
 from __future__ import annotations
@@ -18,24 +19,33 @@ from ..attention.layers import LayerId
 PARTS = ("k", "v")
 JOINT_STAGES = ("double", "single")  # kinds of MM-DiT blocks, in the order of the forward pass
 SHARED_STAGES = ("single",)  # those whose weights serve text and image rows alike
+BLOCK = "block"  # of a transformer whose blocks have a cross-attention on the text
 _LDM = re.compile(r"(input|output|middle)_blocks?\.(\d+)(?:\.1)?\.transformer_blocks\.(\d+)\.attn2\.to_([kv])(?:\.|$)")
 _JOINT = re.compile(r"(double)_blocks\.(\d+)\.txt_attn\.to_([kv])(?:\.|$)")
+_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.cross_attn\.([kv])_proj(?:\.|$)")
 _DIFFUSERS = re.compile(
     r"(?:(down|up)_blocks\.(\d+)|(mid)_block)\.attentions\.(\d+)\.transformer_blocks\.(\d+)\.attn2\.(?:processor\.)?to_([kv])"
 )
 
 
 def block_path(layer: LayerId) -> str:
-    """`input_blocks.1.1.transformer_blocks.0.attn2`, `double_blocks.0.txt_attn`: the layer's module."""
+    """`input_blocks.1.1.transformer_blocks.0.attn2`, `double_blocks.0.txt_attn`, `blocks.0.cross_attn`: its module."""
     if layer.stage in JOINT_STAGES:
         return f"{layer.stage}_blocks.{layer.block}.txt_attn"
+    if layer.stage == BLOCK:
+        return f"blocks.{layer.block}.cross_attn"
     block = "middle_block.1" if layer.stage == "middle" else f"{layer.stage}_blocks.{layer.block}.1"
     return f"{block}.transformer_blocks.{layer.index}.attn2"
 
 
 def weight_key(layer: LayerId, part: str) -> str:
     """Key of the layer's key ("k") or value ("v") weight: a U-Net's state-dict key in LDM's spelling."""
-    return f"{block_path(layer)}.to_{part}.weight"
+    return f"{module_path(layer, part)}.weight"
+
+
+def module_path(layer: LayerId, part: str) -> str:
+    """`input_blocks.1.1.transformer_blocks.0.attn2.to_k`, `blocks.0.cross_attn.k_proj`: what makes keys or values."""
+    return f"{block_path(layer)}.{f'{part}_proj' if layer.stage == BLOCK else f'to_{part}'}"
 
 
 def weight_place(layer: LayerId, part: str) -> tuple[str, int | None]:
@@ -49,11 +59,13 @@ def read_ldm(key: str) -> tuple[LayerId, str] | None:
     """(layer, "k" or "v") named by a key of `weight_key`, whatever stands around it; None for any other key."""
     if joint := _JOINT.search(key):
         return LayerId(joint[1], int(joint[2])), joint[3]
+    if block := _BLOCK.search(key):
+        return LayerId(BLOCK, int(block[1])), block[2]
     found = _LDM.search(key)
     if found is None:
         return None
-    stage, block, index, part = found.groups()
-    return LayerId(stage, 0 if stage == "middle" else int(block), int(index)), part
+    stage, number, index, part = found.groups()
+    return LayerId(stage, 0 if stage == "middle" else int(number), int(index)), part
 
 
 def diffusers_path(layer: LayerId, res_blocks: int = 2) -> str:
@@ -83,5 +95,5 @@ def read_diffusers(key: str, res_blocks: int = 2) -> tuple[LayerId, str] | None:
 
 def in_order(layers: Iterable[LayerId]) -> list[LayerId]:
     """Layers in the order of the forward pass."""
-    stages = ("input", "middle", "output", *JOINT_STAGES)
+    stages = ("input", "middle", "output", *JOINT_STAGES, BLOCK)
     return sorted(layers, key=lambda layer: (stages.index(layer.stage), layer.block, layer.index))

@@ -5,8 +5,10 @@ A row of the text encoder's input, slot by slot (Jin et al., ECCV 2024, training
     begin | prefix context (n) | words before | modifier tokens (T) | class noun (c) | words after
           | suffix context (m) | end, padding
 
-Only prefix, modifier and suffix slots receive a gradient. The words come from an optional caption; without one the
-contexts alone surround the concept, as in the paper. With n = m = 0 this is fixed-template fine-tuning.
+Only prefix, modifier and suffix slots receive a gradient. A second text encoder may take ids alone, in which nothing
+can be learned: there the contexts are their words, and ids that no word has stand for the modifier tokens. The words
+come from an optional caption; without one the contexts alone surround the concept, as in the paper. With n = m = 0
+this is fixed-template fine-tuning.
 """
 
 from __future__ import annotations
@@ -61,18 +63,35 @@ def context_size(encoder: TokenEncoder, words: str | int) -> int:
 
 def lay_out(encoder: TokenEncoder, caption: Caption, noun: str, num_tokens: int, words: ContextWords) -> Layout:
     """The slots of one caption; raises PromptTooLong, or BadSettings for a noun without tokens."""
-    before, noun_ids, after = (tokenize(encoder, text) for text in (caption.before, noun, caption.after))
+    words_there = (caption.before.rstrip(), f" {noun}", caption.after)  # some tokenizers count a blank to its next word
+    before, noun_ids, after = (tokenize(encoder, text) for text in words_there)
     if not noun_ids:
         raise BadSettings(f'the noun "{noun}" has no tokens', "an ordinary word was expected", "name the kind of thing")
-    n, m = context_size(encoder, words.prefix), context_size(encoder, words.suffix)
-    filler = noun_ids[:1]
-    ids = filler * n + before + filler * num_tokens + noun_ids + after + filler * m
+    prefix, suffix = (context_ids(encoder, each, noun_ids) for each in (words.prefix, words.suffix))
+    n, m, begin = len(prefix), len(suffix), encoder.begin
+    ids = prefix + before + modifier_ids(encoder, noun_ids, num_tokens) + noun_ids + after + suffix
     rows = encoder.embed(encoder.frame(ids)).detach().float()
-    first = 1 + n + len(before)
-    end = 1 + len(ids)
+    first = begin + n + len(before)
+    end = begin + len(ids)
     tokens = slice(first, first + num_tokens)
     shift = _token_shift(encoder, tokens, n if words.positions == "reference" else 0)
-    return Layout(rows, slice(1, 1 + n), tokens, slice(end - m, end), shift, end)
+    return Layout(rows, slice(begin, begin + n), tokens, slice(end - m, end), shift, end)
+
+
+def context_ids(encoder: TokenEncoder, words: str | int, filler: list[int]) -> list[int]:
+    """Ids at the slots of a context: its words, or so many of the filler."""
+    return filler[:1] * words if isinstance(words, int) else tokenize(encoder, words)
+
+
+def modifier_ids(encoder: TokenEncoder, filler: list[int], count: int) -> list[int]:
+    """Ids at the slots of the modifier tokens; raises BadSettings where fewer are reserved."""
+    if not encoder.reserved:
+        return filler[:1] * count
+    if count > len(encoder.reserved):
+        raise BadSettings(
+            f"{count} modifier tokens were asked", f"at most {len(encoder.reserved)} were expected", "ask for fewer"
+        )
+    return list(encoder.reserved[:count])
 
 
 class LearnedText(nn.Module):
@@ -94,6 +113,8 @@ class LearnedText(nn.Module):
         super().__init__()
         self.tokens, self.prefix, self.suffix = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
         for name, encoder in encoders.items():
+            if encoder.reserved:
+                continue
             self.tokens[name] = nn.Parameter(token_start(encoder, rare_tokens.get(name, ()), num_tokens))
             sides = (("prefix", self.prefix, words.prefix), ("suffix", self.suffix, words.suffix))
             for side, store, asked in sides:
@@ -108,9 +129,9 @@ class LearnedText(nn.Module):
         """(embeds, ends) for `Model.encode`: per encoder [rows length c] and [rows], these on the CPU."""
         embeds = {
             name: torch.stack([self._row(name, i, layout[name]) for i, layout in zip(images, layouts, strict=True)])
-            for name in self.tokens
+            for name in layouts[0]
         }
-        slots = {name: [layout[name].end for layout in layouts] for name in self.tokens}
+        slots = {name: [layout[name].end for layout in layouts] for name in layouts[0]}
         ends = {name: torch.tensor(each) for name, each in slots.items()}
         return embeds, ends
 
@@ -121,11 +142,14 @@ class LearnedText(nn.Module):
 
     def _row(self, name: str, image: int, layout: Layout) -> Tensor:
         rows, at = layout.rows, layout
+        if name not in self.tokens:
+            return rows
         prefix = self.prefix[name][image] if name in self.prefix else rows[at.prefix]
         suffix = self.suffix[name][image] if name in self.suffix else rows[at.suffix]
         tokens = self.tokens[name] + layout.shift
         before, after = rows[at.prefix.stop : at.tokens.start], rows[at.tokens.stop : at.suffix.start]
-        return torch.cat([rows[:1], prefix, before, tokens, after, suffix, rows[at.suffix.stop :]])  # [length c]
+        whole = [rows[: at.prefix.start], prefix, before, tokens, after, suffix, rows[at.suffix.stop :]]
+        return torch.cat(whole)  # [length c]
 
 
 def token_start(encoder: TokenEncoder, rare_tokens: Sequence[int], count: int) -> Tensor:

@@ -71,7 +71,7 @@ def draw_sample(
     levels = schedule.spaced(sampling.spacing, sampling.num_steps)
     size = (int(shape[0]), int(shape[1]), int(shape[2]))
     run = Run((seed,), levels, sampling, size, torch.empty(0, device=device), schedule, on_step=on_step)
-    trained: Any = Trained(model, state.learned.deltas.rule())
+    trained: Any = Trained(model, state.learned.deltas.rule(holds_first=family.has_begin_mark))
     return run.single(guided(trained, prompts, sampling.cfg))
 
 
@@ -83,7 +83,8 @@ def concept_text(model: Model, state: TrainState, prompt: str) -> Text:
     for name, encoder in model.encoders.items():
         layout = lay_out(encoder, caption, state.noun, count, NO_CONTEXTS)
         rows, slots = layout.rows, layout.tokens
-        tokens = state.learned.text.tokens[name].detach()
-        embeds[name] = torch.cat([rows[: slots.start], tokens.to(rows), rows[slots.stop :]])[None]
+        known = state.learned.text.tokens
+        tokens = known[name].detach().to(rows) if name in known else rows[slots]
+        embeds[name] = torch.cat([rows[: slots.start], tokens, rows[slots.stop :]])[None]
         ends[name] = torch.tensor([layout.end])
     return model.encode(embeds, ends)

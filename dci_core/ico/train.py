@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..devices import autocast, sent
 from ..errors import BadSettings
+from ..families.table import find_family
 from ..model import Model, Text
 from ..noise.schedule import place_in
 from ..text.captions import join_text
@@ -129,7 +130,7 @@ class _Work:
         self.noise = state.noise_process(sigmas, data_std)
         self.texts = TrainingTexts(model, data, state)
         self.parameters = list(state.learned.parameters())
-        self.rule = state.learned.deltas.rule()
+        self.rule = state.learned.deltas.rule(holds_first=find_family(state.family).has_begin_mark)
         self.updates = Updates(state)
 
     def step(self) -> StepReport:

@@ -87,5 +87,5 @@ def _encode(model: Model, rows: Sequence[Sequence[Sequence[int]]]) -> Text:
     ends: dict[str, Tensor] = {}
     for name, encoder, ids in zip(model.encoders, model.encoders.values(), zip(*rows, strict=True), strict=True):
         embeds[name] = encoder.embed(torch.stack([encoder.frame(row) for row in ids]))
-        ends[name] = torch.tensor([len(row) + 1 for row in ids])
+        ends[name] = torch.tensor([len(row) + encoder.begin for row in ids])
     return model.encode(embeds, ends)

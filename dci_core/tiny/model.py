@@ -36,6 +36,8 @@ class TinyTokens:
     text: TextEncoder
     learnt: Mapping[str, Tensor] = field(default_factory=dict)
     length: int = LENGTH
+    begin: int = 1
+    reserved: tuple[int, ...] = ()
 
     @property
     def width(self) -> int:

@@ -37,6 +37,8 @@ class ToyEncoder:
     added: tuple[tuple[str, int], ...] = ()
     width: int = WIDTH
     length: int = LENGTH
+    begin: int = 1
+    reserved: tuple[int, ...] = ()
 
     def tokenize(self, text: str) -> list[int]:
         ids: list[int] = []

@@ -88,6 +88,13 @@ def test_an_index_names_one_of_a_blocks_transformers() -> None:
     assert len(named("in7", "sdxl")) == 10
 
 
+def test_transformers_are_named_by_their_blocks() -> None:
+    anima, flux = (FAMILIES[name].reference_tokens for name in ("anima", "flux"))
+    assert len(anima) == 28 and len(flux) == 19 + 38 and len(FAMILIES["flux"].learned_layers) == 19
+    assert list(named("block4-6:0.5 block27", "anima")) == ["block4.0", "block5.0", "block6.0", "block27.0"]
+    assert set(named("coarse", "flux")) == {f"double{i}.0" for i in range(15, 19)}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from dci_core.attention.layers import LayerId
-from dci_core.families.weight_names import block_path, diffusers_path, in_order, read_diffusers, read_ldm, weight_key
+from dci_core.concept.exports import lora_name
+from dci_core.families.weight_names import (
+    block_path,
+    diffusers_path,
+    in_order,
+    read_diffusers,
+    read_ldm,
+    weight_key,
+    weight_place,
+)
 
 KNOWN = {  # SD 1.x's correspondence, from the layouts of both U-Nets
     LayerId("input", 1): "down_blocks.0.attentions.0",
@@ -51,6 +60,19 @@ def test_other_weights_are_not_taken_for_cross_attention() -> None:
         read_diffusers("down_blocks.0.attentions.0.transformer_blocks.0.attn2.processor.to_q_custom_diffusion.weight")
         is None
     )
+
+
+def test_a_transformers_cross_attention_has_weights_of_its_own() -> None:
+    layer = LayerId("block", 27)
+    assert weight_key(layer, "k") == "blocks.27.cross_attn.k_proj.weight"
+    assert weight_place(layer, "v") == ("blocks.27.cross_attn.v_proj.weight", None)
+    for part in "kv":
+        assert (
+            read_ldm("diffusion_model." + weight_key(layer, part)) == read_ldm(weight_key(layer, part)) == (layer, part)
+        )
+    for other in ("blocks.27.self_attn.k_proj.weight", "llm_adapter.blocks.0.cross_attn.q_proj.weight"):
+        assert read_ldm(other) is None
+    assert lora_name("anima", layer, "k") == "lora_unet_blocks_27_cross_attn_k_proj"
 
 
 def test_layers_are_sorted_as_the_forward_pass_meets_them() -> None:

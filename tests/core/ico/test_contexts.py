@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +13,23 @@ from dci_core.errors import BadSettings, PromptTooLong, SpanNotFound
 from dci_core.ico.contexts import CONTEXT_STD, ContextWords, LearnedText, context_start, lay_out, token_start
 from dci_core.text.captions import read_caption
 
-from ..toy_model import BEGIN, END, LENGTH, RARE, ToyModel
+from ..toy_model import BEGIN, END, LENGTH, RARE, ToyEncoder, ToyModel
+
+
+@dataclass(frozen=True)
+class IdsAlone(ToyEncoder):
+    """A second stream of ids, without a begin mark and without vectors."""
+
+    begin: int = 0
+    reserved: tuple[int, ...] = (900, 899)
+    width: int = 1
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return ids.float()[..., None]
+
+    def frame(self, ids: Sequence[int]) -> Tensor:
+        return torch.tensor([*ids, END] + [0] * (self.length - 1 - len(ids)))
+
 
 MODEL = ToyModel.random()
 ENCODER = MODEL.encoders["clip_l"]
@@ -129,3 +148,17 @@ def test_bad_words_are_refused() -> None:
     with pytest.raises(PromptTooLong):
         lay_out(ENCODER, read_caption(PLAIN), "fish", 1, ContextWords(LENGTH, 0))
     assert read_caption("a {concept} in snow").with_noun("fish") == "a fish in snow"
+
+
+def test_a_stream_of_ids_learns_nothing_and_holds_reserved_ids_for_the_modifier_tokens() -> None:
+    other = IdsAlone(torch.zeros(1000, 1), torch.zeros(LENGTH, 1))
+    words, caption = ContextWords("A", "."), read_caption("my {concept} in snow")
+    layout = {"clip_l": lay_out(ENCODER, caption, "fish", 2, words), "ids": lay_out(other, caption, "fish", 2, words)}
+    text = LearnedText(MODEL.encoders | {"ids": other}, [layout], RARE, 2, words, torch.Generator())
+    assert {name.rpartition(".")[2] for name, _ in text.named_parameters()} == {"clip_l"}
+    embeds, ends = text.rows([0], [layout])
+    before, after = other.tokenize("A my"), other.tokenize("fish in snow .")
+    assert embeds["ids"][0, :, 0].tolist()[: len(before) + 2 + len(after) + 1] == [*before, 900, 899, *after, END]
+    assert ends["ids"].tolist() == [len(before) + 2 + len(after)] and ends["clip_l"].tolist() == [9]
+    with pytest.raises(BadSettings, match="at most 2"):
+        lay_out(other, caption, "fish", 3, words)
