@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..dci_core.concept.exports import export_embedding, export_lora
 from ..dci_core.concept.file import load_concept, save_concept
+from ..dci_core.families.table import find_family
 from ..dci_core.names import for_prompts
 from . import node_ui, sockets
 from .fields import schema, text, widget
@@ -143,6 +144,10 @@ class ICOExportConcept(io.ComfyNode):
         lora, embedding = folders.free_for(concept, wanted, overwrite)
         words = embedding.relative_to(embeddings).with_suffix("").as_posix()
         phrase = f"embedding:{words} {concept.noun}"
+        if find_family(concept.family).reserved:
+            export_lora(concept, lora, rank=rank)
+            how = "no stock text encode of this family takes an embedding file: Load ICO Concept draws the trigger"
+            return io.NodeOutput(folders.listed_as(lora, loras), "", ui=node_ui.written(folders.shown(lora), how=how))
         export_lora(concept, lora, rank=rank, phrase=phrase)
         export_embedding(concept, embedding, phrase=phrase)
         told = node_ui.written(

@@ -16,7 +16,14 @@ from ..dci_core.errors import PackError
 from ..dci_core.families.table import FAMILIES
 
 KEY = "ico_dci"
-SHOWN_FAMILIES = {"tiny": "tiny world", "tiny_flow": "tiny flow world", "sd15": "SD 1.x and 2.x", "sdxl": "SDXL"}
+SHOWN_FAMILIES = {
+    "tiny": "tiny world",
+    "tiny_flow": "tiny flow world",
+    "sd15": "SD 1.x and 2.x",
+    "sdxl": "SDXL",
+    "anima": "Anima",
+    "flux": "FLUX.1 and Chroma",
+}
 MOST_POINTS = 200  # of a loss curve on the page
 
 

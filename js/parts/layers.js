@@ -8,6 +8,11 @@ const FOOT = 14;
 const TOP = 4;
 const STEP = 0.05;
 const CHOSEN = "ico_dci_family"; // property of the node: the strip that the user chose by hand
+const NAMES = [
+  [/anima(?!g)/i, "anima"],
+  [/flux|chroma/i, "flux"],
+  [/xl|pony|illustrious/i, "sdxl"],
+]; // in the names of model files, the first that fits; what fits none is taken for SD
 let families = null; // a promise: the rows are asked for once
 
 export function addLayerStrip(node, panel) {
@@ -137,7 +142,7 @@ function guess(node) {
     for (let i = 0; at && i < 20; i++) {
       if (at.comfyClass === "DCILoadTinyWorld") return "tiny";
       const file = at.widgets?.find((widget) => /ckpt|unet|model/.test(widget.name) && typeof widget.value === "string")?.value;
-      if (file && /\.(safetensors|ckpt|gguf|sft)$/.test(file)) return /xl|pony|illustrious/i.test(file) ? "sdxl" : "sd15";
+      if (file && /\.(safetensors|ckpt|gguf|sft)$/.test(file)) return NAMES.find(([part]) => part.test(file))?.[1] ?? "sd15";
       at = upstream(at, "model") ?? upstream(at, "base_model");
     }
   }

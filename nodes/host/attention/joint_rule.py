@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 
 from ....dci_core.attention.call import AttentionCall, AttentionRule, split_heads
-from ....dci_core.attention.joint import BlockId
 from ....dci_core.attention.layers import LayerId
 from ....dci_core.attention.rows import TokenRows
-from ....dci_core.families.weight_names import JOINT_STAGES
+from ....dci_core.families.weight_names import BLOCK, JOINT_STAGES
 from ..families.mmdit import token_grid
 from .cross import with_rule
+from .cross_block import CrossFrame, with_frame
 from .joint import OVERRIDE, CallFrame, Replacement
 from .projections import Projected, projected_by
 
 ALL_READ = torch.ones(1)
+FIRST = ("double_block", 0)  # where the text's length is seen in every model of this layout
 
 
 def with_attention_rule(
@@ -34,7 +35,10 @@ def with_attention_rule(
     model  the host's, whose network is about to run
     size   (height, width) of the latents
     """
-    chosen = list(layers)
+    chosen, network = list(layers), model.diffusion_model
+    if blocks := [layer for layer in chosen if layer.stage == BLOCK]:
+        watched = {layer.block: projected_by(network, layer) for layer in blocks}
+        return with_frame(options, CrossFrame(rule, token_grid(model, *size), watched))
     if not any(layer.stage in JOINT_STAGES for layer in chosen):
         return with_rule(options, chosen, rule)
     frame = CallFrame(token_grid(model, *size), ALL_READ)
@@ -42,11 +46,22 @@ def with_attention_rule(
     slots = dict(replaced.get("dit", {}))
     for layer in chosen:
         key = (f"{layer.stage}_block", layer.block)
-        projected = projected_by(model.diffusion_model, BlockId(layer.stage, layer.block))
-        slots[key] = replacement(layer, rule, frame, projected, slots.get(key))
-    patches = dict(options.get("patches", {}))
-    patches["post_input"] = [*patches.get("post_input", []), frame.note_text]
-    return {**options, "patches": patches, "patches_replace": {**replaced, "dit": slots}}
+        slots[key] = replacement(layer, rule, frame, projected_by(network, layer), slots.get(key))
+    if FIRST not in [(f"{layer.stage}_block", layer.block) for layer in chosen]:
+        slots[FIRST] = noting(frame, slots.get(FIRST))
+    return {**options, "patches_replace": {**replaced, "dit": slots}}
+
+
+def noting(frame: CallFrame, previous: Replacement | None) -> Replacement:
+    """A block replacement that changes nothing and tells the frame how long the text is."""
+
+    def replace(args: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+        if "txt" in args:
+            frame.note_text(args)
+        out: dict[str, Any] = extra["original_block"](args) if previous is None else previous(args, extra)
+        return out
+
+    return replace
 
 
 def replacement(
@@ -60,7 +75,8 @@ def replacement(
         def ruled(args: dict[str, Any]) -> dict[str, Any]:
             text, total = frame.text, args["img"].shape[1]
             if "txt" in args:
-                text, total = args["txt"].shape[1], total + args["txt"].shape[1]
+                frame.note_text(args)
+                text, total = frame.text, total + frame.text
             options = args.get("transformer_options") or {}
             run = JointRun(layer, rule, frame.rows(text, total, False), total, frame.grid, projected, args.get("pe"))
             mine: dict[str, Any] = original({**args, "transformer_options": with_override(options, run)})

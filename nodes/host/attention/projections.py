@@ -5,20 +5,66 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ....dci_core.attention.joint import BlockId
-from ..families.blocks import joint_blocks
+from ....dci_core.attention.layers import LayerId
+from ....dci_core.families.weight_names import BLOCK
+from ..families.blocks import blocks_in
 from .rotary import after_rotary
 
 SEEN = "_ico_dci_seen"  # private attribute of a watched map: (its last input, its last output)
 
 
+class Projected(Protocol):
+    """The text's side of a block whose maps are watched."""
+
+    @property
+    def seen(self) -> tuple[Tensor, Tensor] | None:
+        """(what the watched map was given, what it gave) in the block's last run; None before it."""
+
+    @property
+    def rows(self) -> Tensor:
+        """The rows [b t c] that keys and values are projected from."""
+
+    def changing(self, k: Tensor, v: Tensor, where: slice, pe: Tensor | None) -> Callable[..., tuple[Tensor, Tensor]]:
+        """What gives (k, v) [b n (heads d)] anew when the text's own are changed by so much before norms and rotary."""
+
+
 @dataclass(frozen=True, eq=False)
-class Projected:
+class OwnMaps:
+    """The cross-attention of a block whose map of keys is watched; the keys are normed after it, the values are not."""
+
+    attention: Any
+
+    @property
+    def seen(self) -> tuple[Tensor, Tensor] | None:
+        """(text [b t c], keys before the norm [b t (heads d)]) of the block's last run."""
+        found: tuple[Tensor, Tensor] | None = vars(self.attention.k_proj)[SEEN]
+        return found
+
+    @property
+    def rows(self) -> Tensor:
+        """The text."""
+        assert self.seen is not None
+        return self.seen[0]
+
+    def changing(self, k: Tensor, v: Tensor, where: slice, pe: Tensor | None) -> Callable[..., tuple[Tensor, Tensor]]:
+        """As the protocol says; `where` is all there is, and nothing is turned."""
+        assert self.seen is not None
+        raw, heads, norm = self.seen[1], self.attention.n_heads, self.attention.k_norm
+
+        def project(more_k: Tensor, more_v: Tensor) -> tuple[Tensor, Tensor]:
+            key = norm((raw + more_k.to(raw)).unflatten(-1, (heads, -1))).flatten(2)
+            return key.to(k), v + more_v.to(v)
+
+        return project
+
+
+@dataclass(frozen=True, eq=False)
+class FusedMap:
     """The text's side of a double block of Flux's layout, whose fused map is watched."""
 
     attention: Any
@@ -57,18 +103,27 @@ def pe_of(pe: Tensor, where: slice) -> Tensor:
     return pe[:, :, where] if pe.shape[1] == 1 else pe[:, where]
 
 
-def projected_by(network: nn.Module, block: BlockId) -> Projected | None:
-    """The text's side of a block, where it is watched."""
-    blocks = getattr(network, f"{block.stream}_blocks", None)
-    attention = None if blocks is None else getattr(blocks[block.index], "txt_attn", None)
-    return None if attention is None or SEEN not in vars(attention.qkv) else Projected(attention)
+def projected_by(network: Any, layer: LayerId) -> Projected | None:
+    """The text's side of a layer, where it is watched."""
+    if layer.stage == BLOCK:
+        cross = network.blocks[layer.block].cross_attn
+        return OwnMaps(cross) if SEEN in vars(cross.k_proj) else None
+    blocks = getattr(network, f"{layer.stage}_blocks", None)
+    attention = None if blocks is None else getattr(blocks[layer.block], "txt_attn", None)
+    return None if attention is None or SEEN not in vars(attention.qkv) else FusedMap(attention)
+
+
+def maps_of(network: nn.Module) -> list[nn.Module]:
+    """The maps of a network from which keys of the text come, where something follows that they cannot be added to."""
+    modules = [module for _, module in blocks_in(network)]
+    fused = [module.txt_attn.qkv for module in modules if hasattr(module, "txt_attn")]
+    return fused + [module.cross_attn.k_proj for module in modules if hasattr(module, "cross_attn")]
 
 
 @contextmanager
 def projections_seen(network: nn.Module) -> Iterator[None]:
-    """Inside, the text's fused maps of a network's double blocks are watched; after it, nothing is left on them."""
-    maps = [module.txt_attn.qkv for module in joint_blocks(network).values() if hasattr(module, "txt_attn")]
-    mine = [each for each in maps if SEEN not in vars(each)]
+    """Inside, the maps of a network's text are watched; after it, nothing is left on them."""
+    mine = [each for each in maps_of(network) if SEEN not in vars(each)]
     hooks = []
     try:
         for each in mine:

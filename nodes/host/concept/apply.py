@@ -12,10 +12,12 @@ from ....dci_core.concept.deltas import Delta
 from ....dci_core.concept.learned import Concept, check_fit
 from ....dci_core.errors import BadModel
 from ....dci_core.families.family import Family
+from ....dci_core.families.table import FAMILIES
 from ....dci_core.families.weight_names import PARTS, weight_place
 from ..families.recognition import family_of
+from ..families.transformers import check_host_has
 from .identity import base_hash
-from .triggers import encoder_names, with_trigger
+from .triggers import encoder_names, tokenizer_of, with_trigger
 
 log = logging.getLogger(__name__)
 PREFIX = "diffusion_model."
@@ -24,6 +26,8 @@ CARRIED = "ico_dci concept "  # attachment of a MODEL that a concept was put on,
 
 def with_concept(model: Any, clip: Any, concept: Concept, strength: float) -> tuple[Any, Any]:
     """(MODEL, CLIP) clones that know the concept; strength 0 leaves the weights alone. Raises BadConcept, BadModel."""
+    if known := FAMILIES.get(concept.family):
+        check_host_has(known, concept.trigger)
     family = family_of(model)
     check_encoders(clip, family)
     widths = {layer: (family.width(layer), family.context_width) for layer in family.learned_layers}
@@ -42,7 +46,7 @@ def with_concept(model: Any, clip: Any, concept: Concept, strength: float) -> tu
                 f"all {len(patches)} key and value weights of {family.name} are expected",
                 "load an ordinary checkpoint of this family",
             )
-    return clone, with_trigger(clip, concept.trigger, concept.tokens)
+    return clone, with_trigger(clip, concept.trigger, concept.tokens, family.reserved)
 
 
 def carries_concept(model: Any) -> bool:
@@ -52,7 +56,7 @@ def carries_concept(model: Any) -> bool:
 
 def check_encoders(clip: Any, family: Family) -> None:
     """Raises BadModel where the CLIP belongs to another family than the MODEL."""
-    came = {name: getattr(clip.tokenizer, name).embedding_size for name in encoder_names(clip)}
+    came = {name: tokenizer_of(clip, name).embedding_size for name in encoder_names(clip)}
     if came != dict(family.encoders):
         raise BadModel(
             f"the CLIP has the text encoders {came or 'of another kind'}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,15 +16,36 @@ from torch import Tensor
 from ....dci_core.errors import BadConcept, BadSettings
 
 UNHELD = ("return_tensors", "padding", "truncation")
-ENCODER = "clip_"  # the host names a CLIP's tokenizers and text encoders clip_l, clip_g, clip_h
+ENCODER = "clip_"  # the host's names of CLIP's own tokenizers begin so, and those of their tokens do not
+Row = Tensor | int  # what stands for a modifier token: its vector, or an id where a model takes ids alone
+
+
+def stream_names(clip: Any) -> list[str]:
+    """Names of the tokenizers of a CLIP: of its text encoders, and of what the model itself reads as ids."""
+    found = [name for name, value in vars(clip.tokenizer).items() if hasattr(value, "tokenizer")]
+    known = [name.removeprefix(ENCODER) if is_renamed(clip, name) else name for name in found]
+    return sorted(known, key=lambda name: (name != "clip_l", name))
+
+
+def is_renamed(clip: Any, name: str) -> bool:
+    """Whether a tokenizer is called as CLIP's are and its text encoder is not: PixArt's and Chroma's T5."""
+    networks, short = clip.cond_stage_model, name.removeprefix(ENCODER)
+    return not hasattr(networks, name) and hasattr(networks, short)
+
+
+def tokenizer_name(clip: Any, encoder: str) -> str:
+    """The attribute under which a CLIP keeps the tokenizer of an encoder."""
+    return encoder if hasattr(clip.tokenizer, encoder) else ENCODER + encoder
+
+
+def tokenizer_of(clip: Any, encoder: str) -> Any:
+    """The host's tokenizer of an encoder."""
+    return getattr(clip.tokenizer, tokenizer_name(clip, encoder))
 
 
 def encoder_names(clip: Any) -> list[str]:
     """Names of the text encoders of a CLIP, as the concept file has them."""
-    found = [
-        name for name, value in vars(clip.tokenizer).items() if name.startswith(ENCODER) and hasattr(value, "tokenizer")
-    ]
-    return sorted(found, key=lambda name: (name != "clip_l", name))
+    return [name for name in stream_names(clip) if hasattr(clip.cond_stage_model, name)]
 
 
 class TokenVector(Tensor):
@@ -45,10 +66,10 @@ class TokenVector(Tensor):
 class TriggerTokenizer:
     """A host's word tokenizer that gives a concept's vectors for its trigger word and leaves all other words alone.
 
-    rows  per trigger word its modifier tokens, one vector each
+    rows  per trigger word its modifier tokens, one vector, or one id that no word has, each
     """
 
-    def __init__(self, plain: Any, rows: Mapping[str, tuple[Tensor, ...]]) -> None:
+    def __init__(self, plain: Any, rows: Mapping[str, tuple[Row, ...]]) -> None:
         self.plain, self.rows = plain, dict(rows)
         self.words = sorted(self.rows, key=len, reverse=True)
         choices = "|".join(f"({re.escape(word)})" for word in self.words)
@@ -93,16 +114,17 @@ class TriggerTokenizer:
         ids: list[Any] = []
         place = 0
         for found in self.pattern.finditer(text):
-            ids += words_of(self.plain, text[place : found.start()])
+            ids += words_of(self.plain, text[place : found.start()].rstrip(" "))  # a blank counts to the next word
             ids += self.rows[self.words[(found.lastindex or 1) - 1]]
             place = found.end()
         return [*begin, *ids, *words_of(self.plain, text[place:]), *end]
 
 
 def marks_of(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The begin and end marks that a tokenizer puts around every text."""
-    empty = tokenizer("")["input_ids"]
-    return list(empty[:1]), list(empty[1:])
+    """The begin and end marks that a tokenizer puts around every text; one alone is the end's unless called a begin."""
+    empty = list(tokenizer("")["input_ids"])
+    begins = len(empty) > 1 or (len(empty) == 1 and empty[0] == getattr(tokenizer, "bos_token_id", None))
+    return (empty[:1], empty[1:]) if begins else ([], empty)
 
 
 def words_of(tokenizer: Any, text: str) -> list[Any]:
@@ -112,12 +134,26 @@ def words_of(tokenizer: Any, text: str) -> list[Any]:
     return list(ids[len(begin) : len(ids) - len(end)])
 
 
-def with_trigger(clip: Any, trigger: str, tokens: Mapping[str, Tensor]) -> Any:
-    """A clone of the CLIP that knows one more trigger word; tokens per text encoder, [T c]. Raises BadConcept."""
+def around_prompts(tokenizer: Any) -> tuple[str, str]:
+    """What a tokenizer writes before and behind every prompt."""
+    before, _, behind = getattr(tokenizer, "llama_template", "{}").partition("{}")
+    return before, behind
+
+
+def with_trigger(
+    clip: Any, trigger: str, tokens: Mapping[str, Tensor], reserved: Mapping[str, Sequence[int]] | None = None
+) -> Any:
+    """A clone of the CLIP that knows one more trigger word. Raises BadConcept.
+
+    tokens    per text encoder, [T c]
+    reserved  per tokenizer whose ids the model reads itself: ids that stand for modifier tokens there
+    """
     clone = clip.clone()
     clone.tokenizer = copy.copy(clip.tokenizer)
-    for name in encoder_names(clip):
-        mine = copy.copy(getattr(clip.tokenizer, name))
+    count = len(next(iter(tokens.values())))
+    chosen = {name: tuple(ids[:count]) for name, ids in (reserved or {}).items()}
+    for name in (name for name in stream_names(clip) if name in tokens or name in chosen):
+        mine = copy.copy(tokenizer_of(clip, name))
         known = mine.tokenizer
         rows = dict(known.rows) if isinstance(known, TriggerTokenizer) else {}
         if trigger.lower() in rows:
@@ -126,14 +162,14 @@ def with_trigger(clip: Any, trigger: str, tokens: Mapping[str, Tensor]) -> Any:
                 "one word for each is expected",
                 "save one under another word",
             )
-        vectors = tokens[name].detach().float().cpu()
-        rows[trigger.lower()] = tuple(row.as_subclass(TokenVector) for row in vectors)
+        vectors = chosen.get(name) or tokens[name].detach().float().cpu()
+        rows[trigger.lower()] = tuple(row if isinstance(row, int) else row.as_subclass(TokenVector) for row in vectors)
         mine.tokenizer = TriggerTokenizer(known.plain if isinstance(known, TriggerTokenizer) else known, rows)
-        setattr(clone.tokenizer, name, mine)
+        setattr(clone.tokenizer, tokenizer_name(clip, name), mine)
     return clone
 
 
-def rows_of(clip: Any, encoder: str, trigger: str) -> tuple[Tensor, ...]:
-    """The vectors that stand for a trigger in one encoder; nothing when the CLIP does not know it."""
-    tokenizer = getattr(clip.tokenizer, encoder).tokenizer
+def rows_of(clip: Any, encoder: str, trigger: str) -> tuple[Row, ...]:
+    """The vectors or ids that stand for a trigger in one encoder; nothing when the CLIP does not know it."""
+    tokenizer = tokenizer_of(clip, encoder).tokenizer
     return tokenizer.rows.get(trigger.lower(), ()) if isinstance(tokenizer, TriggerTokenizer) else ()

@@ -23,7 +23,7 @@ from ..attention.joint_rule import with_attention_rule
 from ..families.sampling import borrowed_share, level_at
 from ..model_call import ModelCall
 from .beside import RUN, BesideGuests
-from .conds import check_marked, doubled_mask, paired_conds, unlike_lengths
+from .conds import check_marked, doubled_mask, paired_conds, unlike_texts
 from .controls import branch_controls
 from .guests import guests_of, troubles_of
 from .levels import remembered, sigma_of
@@ -109,7 +109,7 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
         other = noise if patch.settings.guidance == "aligned" else for_all(start_noise(noise, other_seed, seed), is_one)
         check_marked(guider.conds, patch.plan)
         warn_of_changed_text(guider.conds, patch.plan, record)
-        record.guests = (*guests_of(guider), *unlike_lengths(guider.conds, patch.plan, not patch.is_joint))
+        record.guests = (*guests_of(guider), *unlike_texts(guider.conds, patch.plan, not patch.is_joint))
         if record.guests:
             for sentence in troubles_of(guider):
                 record.warn(sentence)

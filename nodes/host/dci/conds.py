@@ -12,7 +12,7 @@ from torch import Tensor
 from ....dci_core.dci.branches import for_all, pair
 from ....dci_core.dci.row_plan import COMMON, FREE, PAIRED
 from ....dci_core.errors import BadModel, BadSettings
-from .plan import MARK, DciPlan
+from .plan import MARK, TEXT_MARKS, DciPlan
 from .tags import NAME, tags_of_kind
 
 PICTURE_KEYS = ("mask", "concat_latent_image", "concat_mask", "concat_image")  # one row a picture
@@ -57,13 +57,16 @@ def check_marked(conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan) -> No
 
 
 def auxiliary_text(entry: Mapping[str, Any], plan: DciPlan) -> dict[str, Any]:
-    """What of a conditioning of the concept's text is another in the auxiliary branch: its text, its pooled text."""
+    """What of a conditioning of the concept's text is another in the auxiliary branch: its text, its pooled text, and
+    what else the model reads of a text (None where the auxiliary prompt has no such thing).
+    """
     own = (("cross_attn", plan.hidden), ("pooled_output", plan.pooled))
-    return {
+    texts = {
         key: carried_over(entry[key], value, plan.tokens.concept.length)
         for key, value in own
         if value is not None and isinstance(entry.get(key), Tensor)
     }
+    return texts | {key: plan.marks.get(key) for key in TEXT_MARKS if key in entry or key in plan.marks}
 
 
 def carried_over(concept: Tensor, auxiliary: Tensor, length: int | None) -> Tensor:
@@ -93,13 +96,13 @@ def is_changed(entry: Mapping[str, Any], plan: DciPlan) -> bool:
     return not any(torch.equal(text[:1, :length].cpu(), own.to(text.dtype).cpu()) for own in plan.own)
 
 
-def unlike_lengths(
-    conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan, may_repeat: bool = True
-) -> tuple[str, ...]:
-    """Of texts that are too unlike in length for one model call: what the record says of them.
+def unlike_texts(conds: Mapping[str, list[dict[str, Any]]], plan: DciPlan, may_repeat: bool = True) -> tuple[str, ...]:
+    """Of texts that are too unlike for one model call, in length or by what else is read of them: what the record says.
 
     may_repeat  not in joint attention, where a repeated text would weigh more
     """
+    if plan.marks or any(key in entry for entry in marked_entries(conds, plan) for key in TEXT_MARKS):
+        return ("texts that the model reads one by one",)
     most_repeats = MOST_REPEATS if may_repeat else 1
     for entry in marked_entries(conds, plan):
         other = auxiliary_text(entry, plan).get("cross_attn")

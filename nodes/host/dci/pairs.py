@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ....dci_core.concept.learned import Concept
 from ....dci_core.errors import BadModel, BadSettings, SpanNotFound
+from ....dci_core.families.table import FAMILIES
 from ....dci_core.fingerprint import short_hash
 from ....dci_core.text.tokens import PairTokens, TokenSet, find_span
-from ..concept.triggers import ENCODER, encoder_names, rows_of, words_of
-from .plan import MARK, DciPlan
+from ..concept.triggers import ENCODER, Row, around_prompts, encoder_names, rows_of, tokenizer_of, words_of
+from .plan import MARK, TEXT_MARKS, DciPlan
 
 
 @dataclass(frozen=True)
@@ -20,18 +22,24 @@ class Prompt:
 
     ids     its words; the k-th vector of a trigger, counted from 0, is -1 - k
     slots   where each stands in the context, all chunks counted through
-    length  slots of the context
+    length  slots of the context; None where the model makes another number of rows of them
     """
 
     text: str
     ids: tuple[int, ...]
     slots: tuple[int, ...]
-    length: int
+    length: int | None
 
-    def tokens(self, words: list[int], name: str) -> TokenSet:
-        """Where these words stand; raises SpanNotFound."""
-        places = find_span(self.ids, words, name, self.text)
-        return TokenSet(tuple(self.slots[place] for place in places), self.slots, self.length)
+    def tokens(self, spellings: list[list[int]], name: str) -> TokenSet:
+        """Where words stand in one of these spellings; raises SpanNotFound."""
+        places: set[int] = set()
+        for words in spellings:
+            try:
+                places.update(find_span(self.ids, words, name, self.text))
+            except SpanNotFound:
+                if words is spellings[-1] and not places:
+                    raise
+        return TokenSet(tuple(self.slots[place] for place in sorted(places)), self.slots, self.length)
 
 
 def make_pair(clip: Any, concept: Concept, prompt: str, noun: str, auxiliary: str = "") -> tuple[Any, DciPlan, str]:
@@ -47,7 +55,8 @@ def make_pair(clip: Any, concept: Concept, prompt: str, noun: str, auxiliary: st
     positive = clip.encode_from_tokens_scheduled(clip.tokenize(prompt), add_dict={MARK: mark})
     other = clip.encode_from_tokens(clip.tokenize(auxiliary), return_pooled=True, return_dict=True)
     own = tuple(text for text, _ in positive)
-    plan = DciPlan(mark, other["cond"], other.get("pooled_output"), tokens, (prompt, auxiliary), own)
+    marks = {name: value for name, value in other.items() if name in TEXT_MARKS}
+    plan = DciPlan(mark, other["cond"], other.get("pooled_output"), tokens, (prompt, auxiliary), own, marks)
     return positive, plan, describe(plan, concept, noun)
 
 
@@ -56,7 +65,7 @@ def read_pair(clip: Any, concept: Concept, prompt: str, noun: str, auxiliary: st
     if not noun.strip():
         raise BadSettings("no auxiliary noun came", "an ordinary word is expected", "write one, such as cat")
     auxiliary = auxiliary.strip() or stand_in(prompt, concept, noun)
-    sets = [pair_tokens(clip, name, concept, prompt, noun, auxiliary) for name in encoder_names(clip)]
+    sets = [pair_tokens(clip, name, concept, prompt, noun, auxiliary) for name in text_streams(clip, concept)]
     if len(set(sets)) != 1:
         raise BadModel(
             "the two text encoders cut the prompt into different tokens",
@@ -64,6 +73,17 @@ def read_pair(clip: Any, concept: Concept, prompt: str, noun: str, auxiliary: st
             "leave out embeddings that only one of them has",
         )
     return auxiliary, sets[0]
+
+
+def text_streams(clip: Any, concept: Concept) -> list[str]:
+    """The tokenizers whose tokens are the rows of text that the model reads: every encoder's, or the family's one."""
+    stream = FAMILIES[concept.family].text_stream if concept.family in FAMILIES else ""
+    return [stream] if stream else encoder_names(clip)
+
+
+def places_of(rows: Sequence[Row]) -> list[int]:
+    """What stands for a trigger's modifier tokens in `Prompt.ids`."""
+    return [row if isinstance(row, int) else -1 - k for k, row in enumerate(rows)]
 
 
 def stand_in(prompt: str, concept: Concept, noun: str) -> str:
@@ -88,36 +108,50 @@ def pair_tokens(clip: Any, encoder: str, concept: Concept, prompt: str, noun: st
             "the CLIP that knows this concept is expected",
             "connect the CLIP that Load ICO Concept or ICO Train Concept gives",
         )
-    words = getattr(clip.tokenizer, encoder).tokenizer
-    own, other = words_of(words, concept.noun), words_of(words, noun)
-    if own == other:
+    words = tokenizer_of(clip, encoder).tokenizer
+    own, other = (spellings(words, word) for word in (concept.noun, noun))
+    if own[0] == other[0]:
         raise BadSettings(
             f'the auxiliary noun "{noun}" is the concept\'s own class',
             "another class is expected, one that the model draws easily in any scene",
             "choose another noun",
         )
-    span = [-1 - k for k in range(len(rows))] + own
+    phrase = [places_of(rows) + own[0]]
     return PairTokens(
-        read_prompt(clip, encoder, prompt, rows).tokens(span, concept.phrase),
+        read_prompt(clip, encoder, prompt, rows).tokens(phrase, concept.phrase),
         read_prompt(clip, encoder, auxiliary, rows).tokens(other, noun),
     )
 
 
+def spellings(words: Any, noun: str) -> list[list[int]]:
+    """Ids of a noun behind another word, and at the beginning of a text where a tokenizer tells the two apart."""
+    noun = noun.strip()
+    inside, first = words_of(words, f" {noun}"), words_of(words, noun)
+    return [inside] if inside == first else [inside, first]
+
+
 def read_prompt(clip: Any, encoder: str, text: str, rows: tuple[Any, ...]) -> Prompt:
-    """A prompt as the encoder reads it: words of all chunks, each chunk's begin mark, end mark and padding left out."""
-    end = getattr(clip.tokenizer, encoder).end_token
+    """A prompt as the encoder reads it: words of all chunks, each chunk's begin mark, end mark and padding left out,
+    and what a language model's tokenizer writes around every prompt.
+    """
+    words = tokenizer_of(clip, encoder)
+    begin = words.tokens_start
+    end = words.pad_token if words.end_token is None else words.end_token
     place = {id(row): -1 - k for k, row in enumerate(rows)}
     ids: list[int] = []
     slots: list[int] = []
     start = 0
     for chunk in clip.tokenize(text)[encoder.removeprefix(ENCODER)]:
-        for slot, (token, *_) in enumerate(chunk[1:], start + 1):
+        for slot, (token, *_) in enumerate(chunk[begin:], start + begin):
             if isinstance(token, int) and token == end:
                 break
             ids.append(token if isinstance(token, int) else place.get(id(token), len(place) + 10**6))
             slots.append(slot)
         start += len(chunk)
-    return Prompt(text, tuple(ids), tuple(slots), start)
+    head, tail = (len(words_of(words.tokenizer, part)) for part in around_prompts(clip.tokenizer))
+    mine = slice(head, len(ids) - tail)
+    length = start if hasattr(clip.cond_stage_model, encoder) else None
+    return Prompt(text, tuple(ids[mine]), tuple(slots[mine]), length)
 
 
 def describe(plan: DciPlan, concept: Concept, noun: str) -> str:

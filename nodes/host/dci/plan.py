@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 KEY = "ico_dci"  # of our wrappers
 HINTS = ("both", "concept", "auxiliary")  # which branch ControlNet reaches
 MARK = "ico_dci_plan"  # option of a conditioning that belongs to a plan
+TEXT_MARKS = ("t5xxl_ids", "t5xxl_weights", "attention_mask")  # what else of a text a model may read, prompt by prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,7 @@ class DciPlan:
     tokens   where the concept and the auxiliary noun stand
     texts    the two prompts as written
     own      the concept's own text as the pair made it, [1 t c] each; more than one where the CLIP is scheduled
+    marks    what else the model reads of the auxiliary prompt: TEXT_MARKS that its text encoder gives
     """
 
     mark: str
@@ -39,6 +41,7 @@ class DciPlan:
     tokens: PairTokens
     texts: tuple[str, str] = ("", "")
     own: tuple[Tensor, ...] = ()
+    marks: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,9 @@ from typing import Any
 
 from ....dci_core.attention.joint import BlockId
 from ....dci_core.attention.layers import LayerId
+from ....dci_core.families.weight_names import BLOCK, in_order
 
 Block = LayerId | BlockId
-STAGES = ("input", "middle", "output")
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class BlockKind:
     """One of the host's block classes.
 
     module  where the class is
-    stream  "cross": a cross-attention on the text (attention/cross.py installs a rule there); "double" or "single": a
-            joint attention of text and image (attention/joint.py)
+    stream  "cross": a U-Net's cross-attention on the text (attention/cross.py installs a rule there); "block": a
+            transformer's (attention/cross_block.py); "double" or "single": a joint attention of text and image
+            (attention/joint.py)
     part    attribute that such a block must have, where some blocks of the class have no text attention
     """
 
@@ -35,9 +36,13 @@ class BlockKind:
     part: str | None = None
 
     @cached_property
-    def own_class(self) -> type:
-        """The class itself."""
-        return getattr(import_module(self.module), self.name)
+    def own_class(self) -> type | tuple[()]:
+        """The class itself; none where this host has not got it, or has something else there."""
+        try:
+            found = getattr(import_module(self.module), self.name, ())
+        except ImportError:
+            return ()
+        return found if isinstance(found, type) else ()
 
     def holds(self, module: Any) -> bool:
         """Whether a module is such a block."""
@@ -47,13 +52,19 @@ class BlockKind:
 
     def block(self, path: str) -> Block:
         """What the core calls the block at this path inside its network."""
-        return layer_named(path) if self.stream == "cross" else BlockId(self.stream, int(path.rpartition(".")[2]))
+        if self.stream == "cross":
+            return layer_named(path)
+        number = int(path.rpartition(".")[2])
+        return LayerId(BLOCK, number) if self.stream == BLOCK else BlockId(self.stream, number)
 
 
 KINDS = (
     BlockKind("comfy.ldm.modules.attention", "BasicTransformerBlock", "cross", "attn2"),
+    BlockKind("comfy.ldm.cosmos.predict2", "Block", BLOCK, "cross_attn"),
     BlockKind("comfy.ldm.flux.layers", "DoubleStreamBlock", "double"),
     BlockKind("comfy.ldm.flux.layers", "SingleStreamBlock", "single"),
+    BlockKind("comfy.ldm.chroma.layers", "DoubleStreamBlock", "double"),  # of older hosts; newer ones take Flux's
+    BlockKind("comfy.ldm.chroma.layers", "SingleStreamBlock", "single"),
     BlockKind("comfy.ldm.modules.diffusionmodules.mmdit", "JointBlock", "double"),
     BlockKind("comfy.ldm.qwen_image.model", "QwenImageTransformerBlock", "double"),
 )
@@ -62,15 +73,14 @@ KINDS = (
 def blocks_in(network: Any) -> Iterator[tuple[Block, Any]]:
     """(name in the core, module) of every block with text attention, as the network lists them."""
     for path, module in network.named_modules():
-        for kind in KINDS:
-            if kind.holds(module):
-                yield kind.block(path), module
+        kind = next((kind for kind in KINDS if kind.holds(module)), None)
+        if kind is not None:
+            yield kind.block(path), module
 
 
 def cross_attention_blocks(network: Any) -> tuple[LayerId, ...]:
-    """Every cross-attention of a U-Net, in the order of the forward pass."""
-    found = [block for block, _ in blocks_in(network) if isinstance(block, LayerId)]
-    return tuple(sorted(found, key=lambda layer: (STAGES.index(layer.stage), layer.block, layer.index)))
+    """Every cross-attention of a network, in the order of the forward pass."""
+    return tuple(in_order(block for block, _ in blocks_in(network) if isinstance(block, LayerId)))
 
 
 def joint_blocks(network: Any) -> dict[BlockId, Any]:

@@ -44,11 +44,6 @@ KINDS = (
 )
 
 
-def is_kind(network: Any) -> bool:
-    """Whether a network is an MM-DiT of a class that is known here."""
-    return any(kind.is_kind_of(network) for kind in KINDS)
-
-
 def kind_of(network: Any) -> HostKind:
     """The class of a network; raises BadModel for a U-Net and for other transformers."""
     for kind in KINDS:
@@ -86,5 +81,6 @@ def image_first_blocks(model: Any) -> frozenset[BlockId]:
 
 def token_grid(model: Any, height: int, width: int) -> tuple[int, int]:
     """(h, w) of the image tokens of a latent of this size, padded to whole tokens as the host does."""
-    side = int(model.diffusion_model.patch_size)
+    network = model.diffusion_model
+    side = int(getattr(network, "patch_spatial", None) or network.patch_size)
     return -(-height // side), -(-width // side)

@@ -9,15 +9,16 @@ from ....dci_core.errors import BadModel
 from ....dci_core.families.family import Family
 from ....dci_core.families.table import FAMILIES
 from .blocks import cross_attention_blocks
-from .mmdit import is_kind, mmdit_of
+from .transformers import layout_of, titles, transformer_family
 
 
 def family_of(model: Any) -> Family:
-    """The family of a MODEL, told by its cross-attentions, its text width and what it predicts, or as the one flow that
-    has a row here; raises BadModel.
+    """The family of a MODEL: a transformer's by its class, blocks and width, a U-Net's by its cross-attentions, its
+    text width and what it predicts; raises BadModel.
     """
-    if (joint := joint_family(model)) is not None:
-        return joint
+    network = model.model.diffusion_model
+    if (layout := layout_of(network)) is not None:
+        return transformer_family(layout, network)
     layers = cross_attention_layers(model)
     width, prediction = text_width(model), prediction_of(model)
     for family in FAMILIES.values():
@@ -30,23 +31,13 @@ def family_of(model: Any) -> Family:
     )
 
 
-def joint_family(model: Any) -> Family | None:
-    """The family of an MM-DiT that concepts are learned on; None for everything else."""
-    if not is_kind(model.model.diffusion_model):
-        return None
-    try:
-        return FAMILIES.get(mmdit_of(model).name)
-    except BadModel:  # of other sizes
-        return None
-
-
 def cross_attention_layers(model: Any) -> tuple[LayerId, ...]:
     """Every text cross-attention of a U-Net patcher, numbered as the host does, in the order of the forward pass."""
     network = model.model.diffusion_model
     if not hasattr(network, "input_blocks"):
         raise BadModel(
             f"the model is a {type(network).__name__}",
-            "a U-Net with cross-attention (SD 1.x, SD 2.x, SDXL, tiny) or the tiny flow model is expected",
+            f"a U-Net with cross-attention (SD 1.x, SD 2.x, SDXL, tiny), {' or '.join(titles())} is expected",
             "load one of those",
         )
     return cross_attention_blocks(network)

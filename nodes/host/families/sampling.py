@@ -64,6 +64,12 @@ def level_at(sampling: Any, timestep: float) -> float:
     return level
 
 
+def shift_of(sampling: Any) -> float:
+    """How far a flow's times are shifted towards noise, as a factor of the odds."""
+    shift = float(sampling.shift)
+    return math.exp(shift) if "ModelSamplingFlux" in class_names(sampling) else shift
+
+
 def level_in(sigmas: torch.Tensor, share: float) -> float:
     """Noise at a share of a table of rising levels, in log sigma between them."""
     logs, place = sigmas.double().log(), share * (len(sigmas) - 1)

@@ -40,13 +40,19 @@ def cover_picture(model: Any, vae: Any, latent: Tensor) -> bytes | None:
 
 def decoded(model: Any, vae: Any, latents: Tensor) -> Tensor:
     """Pictures [b h w 3] of latents in the model's own scale; loading the VAE may push the model out."""
-    pictures: Tensor = vae.decode(model.model.process_latent_out(latents.float()))
-    return pictures[..., :3].cpu()
+    pictures: Tensor = vae.decode(model.model.process_latent_out(framed(model, latents).float()))
+    return pictures.flatten(0, -4)[..., :3].cpu()
+
+
+def framed(model: Any, latents: Tensor) -> Tensor:
+    """Latents [b c h w] as the model's VAE takes them: with one frame where it knows frames."""
+    dimensions = getattr(model.model.latent_format, "latent_dimensions", 2)
+    return latents[:, :, None] if dimensions > latents.ndim - 2 else latents
 
 
 def decoded_beside(model: Any, vae: Any, latents: Tensor) -> Tensor | None:
     """The same in the middle of a training; None where the VAE would push out what is trained. It leaves the device."""
-    if not fits_beside(vae, latents):
+    if not fits_beside(vae, framed(model, latents)):
         return None
     try:
         with torch.no_grad():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import torch
 from einops import rearrange
 from torch import Tensor
 
@@ -138,9 +139,12 @@ def encode_lesson(model: Any, vae: Any, lesson: Lesson, family: Family) -> Train
     size = lesson.size_px or family.picture_size
 
     def encode(pixels: Tensor) -> Tensor:
-        latents = vae.encode(rearrange(pixels, "b c h w -> b h w c"))
+        shown = rearrange(pixels, "b c h w -> b h w c")
+        parts = shown.split(1 if family.has_time else len(shown))  # several would be frames of one film
+        latents = torch.cat([vae.encode(part) for part in parts])
         check_latents(latents, size, family)
-        return model.model.process_latent_in(latents.float()).to(model.load_device).clone()
+        scaled = model.model.process_latent_in(latents.float()).to(model.load_device).clone()
+        return scaled[:, :, 0] if family.has_time else scaled
 
     return encode_pictures(
         pictures_of(lesson.images, size, lesson.masks, lesson.captions, "picture"),

@@ -14,56 +14,16 @@ from torch import Tensor
 from ....dci_core.attention.call import AttentionRule
 from ....dci_core.attention.layers import LayerId
 from ....dci_core.devices import moved, sent
-from ....dci_core.errors import PromptTooLong
 from ....dci_core.families.family import Family
 from ....dci_core.model import Text
 from ....dci_core.noise.process import RectifiedFlow
 from ..attention.joint_rule import with_attention_rule
 from ..attention.projections import projections_seen
-from ..concept.triggers import encoder_names, words_of
+from ..concept.triggers import around_prompts, encoder_names, tokenizer_of
+from ..families.sampling import shift_of
+from .tokens import HostTokens, device_of
 
-
-@dataclass(frozen=True)
-class HostTokens:
-    """One text encoder's vocabulary and tables (the core's `TokenEncoder`).
-
-    words    the host's tokenizer of this encoder
-    network  the host's text encoder
-    """
-
-    words: Any
-    network: Any
-
-    @property
-    def width(self) -> int:
-        """Channels of a token vector."""
-        return int(self.words.embedding_size)
-
-    @property
-    def length(self) -> int:
-        """Slots of one pass."""
-        return int(self.words.max_length)
-
-    def tokenize(self, text: str) -> list[int]:
-        """Ids of the words; a trigger has none."""
-        return [int(i) for i in words_of(getattr(self.words.tokenizer, "plain", self.words.tokenizer), text)]
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """Rows of the token table, [...] -> [... c]."""
-        table = self.network.transformer.get_input_embeddings()
-        return table(sent(ids, device_of(self.network)), out_dtype=torch.float32)
-
-    def frame(self, ids: Sequence[int]) -> Tensor:
-        """[length] ids with marks and padding as the host sets them; raises PromptTooLong."""
-        room = self.length - 2
-        if len(ids) > room:
-            raise PromptTooLong(f"the text has {len(ids)} tokens", f"at most {room} fit", "shorten the captions")
-        framed = [self.words.start_token, *ids, self.words.end_token]
-        return torch.tensor(framed + [self.words.pad_token] * (self.length - len(framed)))
-
-    def positions(self) -> Tensor:
-        """The position table, [length c]."""
-        return self.network.transformer.text_model.embeddings.position_embedding.weight.float()
+TRAINING_GUIDANCE = 1.0  # what a distilled model is told: its own answer, which is what the pictures are compared with
 
 
 @dataclass(frozen=True)
@@ -86,9 +46,12 @@ class HostModel:
 
     @cached_property
     def encoders(self) -> Mapping[str, HostTokens]:
-        """Per text encoder its vocabulary."""
-        networks = self.clip.cond_stage_model
-        return {name: HostTokens(getattr(self.clip.tokenizer, name), getattr(networks, name)) for name in self.names}
+        """Per text encoder its vocabulary, and that of ids which the model reads itself."""
+        clip, around = self.clip, around_prompts(self.clip.tokenizer)
+        networks = {name: getattr(clip.cond_stage_model, name) for name in self.names}
+        known = {name: HostTokens(tokenizer_of(clip, name), each, (), around) for name, each in networks.items()}
+        reserved = self.kind.reserved.items()
+        return known | {name: HostTokens(tokenizer_of(clip, name), None, ids) for name, ids in reserved}
 
     @property
     def names(self) -> list[str]:
@@ -100,7 +63,7 @@ class HostModel:
         flows are trained, with the object's shift.
         """
         if self.kind.is_flow:
-            return RectifiedFlow.shifted(float(self.sampling.shift)).sigmas
+            return RectifiedFlow.shifted(shift_of(self.sampling)).sigmas
         return self.sampling.sigmas.float().clone()
 
     @property
@@ -118,41 +81,88 @@ class HostModel:
         return {layer: (self.kind.width(layer), self.kind.context_width) for layer in self.kind.learned_layers}
 
     def encode(self, embeds: Mapping[str, Tensor], ends: Mapping[str, Tensor]) -> Text:
-        """Text from framed token rows, as the host's own encoders give it; the pooled vector is the last one's."""
-        found = [self.encode_with(name, embeds[name], ends[name]) for name in self.names]
-        return Text(torch.cat([hidden for hidden, _ in found], dim=-1), found[-1][1])
+        """Text from framed token rows, as the host's own encoders give it; the pooled vector is the last one's, or that
+        of the encoder beside the one whose rows are read.
+        """
+        found = {name: self.encode_with(name, embeds[name], ends[name]) for name in self.names}
+        if stream := found.pop(self.kind.text_stream, None):
+            return Text(stream[0], next((pooled for _, pooled in found.values()), None))
+        hidden = torch.cat([hidden for hidden, _ in found.values()], dim=-1)
+        pooled = found[self.names[-1]][1]
+        if self.kind.reserved:
+            (stream,) = self.kind.reserved
+            hidden = self.adapted(hidden, ends[self.names[-1]], embeds[stream], ends[stream])
+        return Text(hidden, pooled)
 
-    def encode_with(self, name: str, embeds: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
-        """(hidden [rows t c], pooled [rows p]) of one encoder, at the layer that the CLIP is set to."""
+    def encode_with(self, name: str, embeds: Tensor, ends: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(hidden [rows t c], pooled [rows p] or None) of one encoder, at the layer that the CLIP is set to."""
         network = getattr(self.clip.cond_stage_model, name)
         embeds = moved(embeds, device_of(network)).float()
-        last, inner, projected, *raw = network.transformer(
+        if self.kind.reserved:  # a language model: no row looks at those behind it, so that padding changes none
+            embeds = embeds[:, : max(1, int(ends.max()))]
+        count = [int(end) + self.encoders[name].behind for end in ends]
+        layers = network.layer if isinstance(network.layer, list) else network.layer_idx
+        last, inner, *vectors = network.transformer(
             None,
-            None,
+            first_ones(count, embeds) if network.enable_attention_masks else None,
             embeds=embeds,
             num_tokens=[int(end) + 1 for end in ends],
-            intermediate_output=network.layer_idx,
+            intermediate_output=layers,
             final_layer_norm_intermediate=network.layer_norm_hidden_state,
             dtype=torch.float32,
         )
-        pooled = projected if network.return_projected_pooled or not raw else raw[0]
-        return (last if network.layer == "last" else inner).float(), pooled.float()
+        pooled = vectors[-1] if vectors and not network.return_projected_pooled else (vectors or [None])[0]
+        hidden = last if network.layer == "last" else inner
+        if isinstance(network.layer, list):  # [rows layers t c], side by side in each row
+            hidden = hidden.movedim(1, 2).flatten(2)
+        return hidden.float(), None if pooled is None else pooled.float()
+
+    def adapted(self, hidden: Tensor, ends: Tensor, ids: Tensor, id_ends: Tensor) -> Tensor:
+        """[rows 512 c]: what the model's own adapter makes of each text, by ids that it reads beside it.
+
+        hidden   [rows t c] of the text encoder; ends [rows], one behind its last word
+        ids      [rows t 1] of the other tokenizer; id_ends [rows], its end marks
+        """
+        network, dtype = self.model.model.diffusion_model, self.model.model.get_dtype_inference()
+        hidden = moved(hidden, self.model.load_device).to(dtype)
+        ids = sent(ids[..., 0].round().int(), hidden.device)
+        lengths = zip(ends.tolist(), id_ends.tolist(), strict=True)
+        rows = [
+            network.preprocess_text_embeds(hidden[i : i + 1, : max(1, end)], ids[i : i + 1, : id_end + 1])
+            for i, (end, id_end) in enumerate(lengths)
+        ]
+        return torch.cat(rows)
 
     def denoise(self, x: Tensor, sigma: Tensor, text: Text, rule: AttentionRule | None = None) -> Tensor:
         """x0 [rows c h w] by the host's model call, its weights as the patches on MODEL leave them."""
         options: dict[str, Any] = {"optimized_attention_override": plain_attention}
-        vector = self.model.model.encode_adm(
-            pooled_output=text.pooled, device=x.device, noise=x, width=x.shape[-1] * 8, height=x.shape[-2] * 8
-        )
-        extra = {} if vector is None else {"y": moved(vector, x.device)}
-        model = self.model.model
+        model, size = self.model.model, (int(x.shape[-2]), int(x.shape[-1]))
+        if self.kind.has_time:
+            x = x[:, :, None]
         with projections_seen(model.diffusion_model) if self.kind.is_flow else nullcontext():
             if rule is not None:
-                size = (int(x.shape[-2]), int(x.shape[-1]))
                 options = with_attention_rule(options, self.kind.learned_layers, rule, model, size)
-            return model.apply_model(
-                x, sigma, c_crossattn=moved(text.hidden, x.device), transformer_options=options, **extra
-            )
+            x0 = model.apply_model(x, sigma, transformer_options=options, **self.conds_of(x, text))
+        return x0[:, :, 0] if self.kind.has_time else x0
+
+    def conds_of(self, x: Tensor, text: Text) -> dict[str, Any]:
+        """What the network reads beside x, as the host makes it of a conditioning."""
+        model, hidden = self.model.model, moved(text.hidden, x.device)
+        given: dict[str, Any] = {"pooled_output": text.pooled, "device": x.device, "noise": x}
+        if not self.kind.is_flow:
+            vector = model.encode_adm(**given, width=x.shape[-1] * 8, height=x.shape[-2] * 8)
+            return {"c_crossattn": hidden, **({} if vector is None else {"y": moved(vector, x.device)})}
+        params = getattr(model.diffusion_model, "params", None)
+        told = {"guidance": TRAINING_GUIDANCE} if getattr(params, "guidance_embed", False) else {}
+        found = model.extra_conds(**given, cross_attn=hidden, **told)
+        each = {name: cond.process_cond(batch_size=x.shape[0], area=None).cond for name, cond in found.items()}
+        return {name: moved(value, x.device) if torch.is_tensor(value) else value for name, value in each.items()}
+
+
+def first_ones(counts: Sequence[int], rows: Tensor) -> Tensor:
+    """[rows t], 1 for the first `count` slots of each row, at least for one, and 0 for the padding behind them."""
+    slots = torch.arange(rows.shape[1], device=rows.device)
+    return torch.stack([slots < max(1, count) for count in counts]).long()
 
 
 def plain_attention(function: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -160,8 +170,3 @@ def plain_attention(function: Any, *args: Any, **kwargs: Any) -> Tensor:
     from comfy.ldm.modules.attention import attention_pytorch
 
     return attention_pytorch(*args, **kwargs)
-
-
-def device_of(network: Any) -> torch.device:
-    """Where a text encoder's token table is."""
-    return network.transformer.get_input_embeddings().weight.device

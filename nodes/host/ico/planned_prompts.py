@@ -12,8 +12,8 @@ from ....dci_core.concept.learned import Concept
 from ....dci_core.errors import PackError
 from ....dci_core.families.family import Family
 from ....dci_core.text.tokens import PLACEHOLDER, find_span
-from ..concept.triggers import encoder_names, rows_of, with_trigger, words_of
-from ..dci.pairs import read_pair, read_prompt
+from ..concept.triggers import rows_of, tokenizer_of, with_trigger, words_of
+from ..dci.pairs import places_of, read_pair, read_prompt, text_streams
 
 PAIR = "DCIPromptPair"
 TEXT_NODES = ("PrimitiveString", "PrimitiveStringMultiline")  # the host's nodes that hold a text and do nothing to it
@@ -41,10 +41,9 @@ def check_planned(
 
     count  modifier tokens of the training
     """
-    widths = family.encoders
-    tokens = {name: torch.zeros(count, widths[name]) for name in encoder_names(clip)}
+    tokens = {name: torch.zeros(count, width) for name, width in family.encoders.items()}
     concept = Concept(family.name, trigger, noun, tokens, {})
-    knowing = with_trigger(clip, trigger, tokens)
+    knowing = with_trigger(clip, trigger, tokens, family.reserved)
     for prompt in planned:
         text = prompt.text.replace(PLACEHOLDER, concept.phrase)
         try:
@@ -58,9 +57,9 @@ def check_planned(
 
 def check_alone(clip: Any, concept: Concept, text: str) -> None:
     """Nothing, or SpanNotFound where a prompt does not hold the concept."""
-    for encoder in encoder_names(clip):
+    for encoder in text_streams(clip, concept):
         rows = rows_of(clip, encoder, concept.trigger)
-        words = [-1 - k for k in range(len(rows))] + words_of(getattr(clip.tokenizer, encoder).tokenizer, concept.noun)
+        words = places_of(rows) + words_of(tokenizer_of(clip, encoder).tokenizer, f" {concept.noun}")
         find_span(read_prompt(clip, encoder, text, rows).ids, words, concept.phrase, text)
 
 

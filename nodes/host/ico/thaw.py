@@ -16,6 +16,7 @@ from ..families.blocks import blocks_in, joint_blocks
 
 NORMS = ("img_norm1", "img_norm2", "txt_norm1", "txt_norm2", "pre_norm")  # of Flux's blocks, before a stream changes
 STREAMS = ("img", "txt", "x")
+ROTARY = "rms_rope_split_half"
 
 
 @contextmanager
@@ -36,6 +37,7 @@ def open_to_gradients(*networks: nn.Module, recomputes: bool = False) -> Iterato
             stack.enter_context(out_of_place(network))
             stack.enter_context(projections_seen(network))
             stack.enter_context(recomputing(network) if recomputes else nullcontext())
+        stack.enter_context(rotary_with_gradients())
         try:
             if before is not None:
                 model_management.in_training = True
@@ -74,21 +76,43 @@ def same_memory(value: Tensor) -> Tensor:
 
 
 @contextmanager
-def out_of_place(network: nn.Module) -> Iterator[None]:
-    """The host's CLIP layers and Flux's blocks add residuals in place, which a backward pass does not survive."""
-    from comfy.clip_model import CLIPLayer
+def rotary_with_gradients() -> Iterator[None]:
+    """The host's fused norm and rotary embedding of Anima's blocks has no backward pass: its plain form stands in."""
+    try:
+        from comfy import quant_ops
+        from comfy_kitchen.backends.eager import rope
 
-    layers = [module for module in network.modules() if isinstance(module, CLIPLayer)]
+        kernels, plain = quant_ops.ck, getattr(rope, ROTARY, None)
+    except (ImportError, AttributeError):
+        kernels, plain = None, None
+    before = getattr(kernels, ROTARY, None)
+    if before is None or plain is None:
+        yield
+        return
+    try:
+        setattr(kernels, ROTARY, plain)
+        yield
+    finally:
+        setattr(kernels, ROTARY, before)
+
+
+@contextmanager
+def out_of_place(network: nn.Module) -> Iterator[None]:
+    """The host's layers of CLIP and of language models and Flux's blocks write in place, which a backward pass does not
+    survive.
+    """
+    forwards = plain_forwards()
+    layers = [(module, forwards[kind]) for module in network.modules() for kind in forwards if isinstance(module, kind)]
     blocks = [block for block in joint_blocks(network).values() if any(hasattr(block, name) for name in NORMS)]
     norms = [getattr(block, name) for block in blocks for name in NORMS if hasattr(block, name)]
     try:
-        for layer in layers:
-            layer.forward = MethodType(residual_forward, layer)
+        for layer, forward in layers:
+            layer.forward = MethodType(forward, layer)  # type: ignore[method-assign]
         for module in (*blocks, *norms):
             module.forward = on_copies(module.forward)
         yield
     finally:
-        for module in (*layers, *blocks, *norms):
+        for module in (*(layer for layer, _ in layers), *blocks, *norms):
             module.__dict__.pop("forward", None)
 
 
@@ -97,8 +121,11 @@ def recomputing(network: nn.Module) -> Iterator[None]:
     """The blocks that hold nearly all weights are computed again where the backward pass needs what is inside them."""
     from comfy.clip_model import CLIPLayer
     from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+    from comfy.text_encoders.llama import TransformerBlock
+    from comfy.text_encoders.t5 import T5Block
 
-    others = [module for module in network.modules() if isinstance(module, (ResBlock, CLIPLayer))]
+    kinds = (ResBlock, CLIPLayer, TransformerBlock, T5Block)
+    others = [module for module in network.modules() if isinstance(module, kinds)]
     blocks = [*(module for _, module in blocks_in(network)), *others]
     before = [vars(block).get("forward") for block in blocks]
     try:
@@ -133,6 +160,43 @@ def on_copies(forward: Callable[..., Any]) -> Callable[..., Any]:
         return forward(*args, **{k: v.clone() if k in STREAMS and torch.is_tensor(v) else v for k, v in kwargs.items()})
 
     return run
+
+
+def plain_forwards() -> dict[type, Callable[..., Any]]:
+    """Forwards that stand in for those of the host's layers that write in place."""
+    from comfy.clip_model import CLIPLayer
+    from comfy.text_encoders.llama import TransformerBlock
+    from comfy.text_encoders.t5 import T5LayerFF, T5LayerSelfAttention
+
+    return {
+        CLIPLayer: residual_forward,
+        TransformerBlock: language_forward,
+        T5LayerSelfAttention: t5_attention_forward,
+        T5LayerFF: t5_mlp_forward,
+    }
+
+
+def t5_attention_forward(layer: Any, x: Tensor, *how: Any, **named: Any) -> tuple[Tensor, Any]:
+    """A T5 layer's attention after its norm, beside a straight path; and its bias for the layers behind it."""
+    found, bias = layer.SelfAttention(layer.layer_norm(x), *how, **named)
+    return x + found, bias
+
+
+def t5_mlp_forward(layer: Any, x: Tensor) -> Tensor:
+    """A T5 layer's MLP after its norm, beside a straight path."""
+    out: Tensor = x + layer.DenseReluDense(layer.layer_norm(x))
+    return out
+
+
+def language_forward(layer: Any, x: Tensor, **how: Any) -> Any:
+    """A language model's layer: attention and MLP, each after a norm and beside a straight path; and, on newer hosts,
+    what it cached.
+    """
+    found = layer.self_attn(hidden_states=layer.input_layernorm(x), **how)
+    attended, *cache = found if isinstance(found, tuple) else (found,)
+    x = x + attended
+    out = x + layer.mlp(layer.post_attention_layernorm(x))
+    return (out, *cache) if cache else out
 
 
 def residual_forward(layer: Any, x: Tensor, mask: Tensor | None = None, optimized_attention: Any = None) -> Tensor:

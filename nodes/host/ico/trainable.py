@@ -16,7 +16,6 @@ from ..families.sampling import IMAGE_TO_IMAGE, kind_of
 
 SDXL_VECTOR = 2816  # pooled text and six sizes; other families read no vector beside the text
 NOT_TRAINED = ("x0", FLOW, "cosmos", IMAGE_TO_IMAGE)
-DIMENSIONS = 2  # of a picture's latents
 
 
 def check_present(model: Any, clip: Any, vae: Any) -> None:
@@ -32,6 +31,10 @@ def check_present(model: Any, clip: Any, vae: Any) -> None:
 
 def check_trainable(model: Any, clip: Any, vae: Any, family: Family) -> None:
     """Nothing, or BadModel for the first part that cannot be trained with."""
+    if not family.is_trained:
+        raise BadModel(
+            f"the model is {family.name}", "one that concepts can be trained on is expected", "train on another base"
+        )
     check_encoders(clip, family)
     check_sampling(model, family)
     check_reads_text(model, family)
@@ -104,23 +107,29 @@ def format_of(weight: Tensor) -> Any:
 def check_codec(vae: Any, family: Family) -> None:
     """Raises BadModel for a VAE whose latents are of another width or dimension, as far as it says so."""
     channels, dimensions = getattr(vae, "latent_channels", None), getattr(vae, "latent_dim", None)
-    if channels not in (None, family.latent_channels) or dimensions not in (None, DIMENSIONS):
+    if channels not in (None, family.latent_channels) or dimensions not in (None, dimensions_of(family)):
         raise wrong_codec(f"has latents of {channels} channels in {dimensions} dimensions", family)
 
 
 def check_latents(latents: Tensor, size: int, family: Family) -> None:
     """Raises BadModel where a VAE gave latents that the U-Net cannot read, whatever it said of itself."""
     side = size // family.latent_scale
-    if latents.ndim != 4 or tuple(latents.shape[1:]) != (family.latent_channels, side, side):
+    frames = (1,) if family.has_time else ()
+    if tuple(latents.shape[1:]) != (family.latent_channels, *frames, side, side):
         shape = " x ".join(map(str, latents.shape[1:]))
         raise wrong_codec(f"gives {shape} numbers for a picture of {size} px", family)
+
+
+def dimensions_of(family: Family) -> int:
+    """Dimensions of a picture's latents."""
+    return 3 if family.has_time else 2
 
 
 def wrong_codec(what: str, family: Family) -> BadModel:
     """What is said of a VAE of another kind of model."""
     return BadModel(
         f"the VAE {what}",
-        f"{family.latent_channels} channels in {DIMENSIONS} dimensions, a cell for {family.latent_scale} px, are "
-        f"expected by a {family.name} model",
+        f"{family.latent_channels} channels in {dimensions_of(family)} dimensions, a cell for {family.latent_scale} "
+        f"px, are expected by a {family.name} model",
         "connect the VAE of the same checkpoint",
     )

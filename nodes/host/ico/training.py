@@ -27,6 +27,7 @@ from ....dci_core.ico.train import StepReport, backward_bytes, train_steps
 from ....dci_core.tiny.world.words import RARE_WORDS
 from .. import folders
 from ..concept.identity import base_hash
+from ..concept.triggers import ENCODER
 from ..families.recognition import family_of
 from ..page.live import note
 from .choosing import chosen, fitted
@@ -43,6 +44,7 @@ from .thaw import open_to_gradients
 from .trainable import cautions_of, check_present, check_trainable
 
 log = logging.getLogger(__name__)
+RARE_SYLLABLES = (" ktn", " pll", " ucd")  # the words of CLIP's rare tokens, for encoders that number theirs otherwise
 FREE_SHARE = 0.8  # of the free memory that a backward pass may take: what else a step needs is not counted
 TIME_AFTER = (3, 20)  # steps of this run after which the log says how long it will still take
 
@@ -201,10 +203,11 @@ def resumed(host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept) -> 
 
 
 def rare_tokens(host: HostModel) -> dict[str, list[int]] | None:
-    """Where modifier tokens start in the tiny worlds, whose rare words are their own; None: CLIP's."""
-    if host.family not in SMALL_WORLDS:
+    """Where modifier tokens start in the tiny worlds and in other encoders than CLIP; None: CLIP's own rare tokens."""
+    if host.family not in SMALL_WORLDS and all(name.startswith(ENCODER) for name in host.encoders):
         return None
-    return {name: [words.tokenize(rare)[0] for rare in RARE_WORDS] for name, words in host.encoders.items()}
+    chosen = RARE_WORDS if host.family in SMALL_WORLDS else RARE_SYLLABLES
+    return {name: [words.tokenize(rare)[0] for rare in chosen] for name, words in host.encoders.items()}
 
 
 def announce(data: TrainingData, lesson: Lesson, state: TrainState, folder: Path) -> None:

@@ -21,6 +21,8 @@ TITLES = {
     "tiny_flow": "tiny flow",
     "sd15": "SD",
     "sdxl": "SDXL",
+    "anima": "Anima",
+    "flux": "FLUX.1",
 }  # the strips of a layer mask; a family more is a row more
 
 

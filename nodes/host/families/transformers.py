@@ -1,0 +1,92 @@
+"""Which transformer that concepts are learned on a loaded model is: one row for each of the host's network classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ....dci_core.attention.layers import LayerId
+from ....dci_core.errors import BadModel
+from ....dci_core.families.family import Family
+from ....dci_core.families.table import FAMILIES
+from ....dci_core.families.weight_names import in_order
+from .blocks import blocks_in
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One of the host's network classes.
+
+    title  what people call such a model
+    width  attribute that holds the width of an image token
+    """
+
+    name: str
+    module: str
+    kind: str
+    title: str
+    width: str
+
+    def own_class(self) -> Any:
+        """The class; None where this host has not got it."""
+        try:
+            return getattr(import_module(self.module), self.kind, None)
+        except ImportError:
+            return None
+
+    def holds(self, network: Any) -> bool:
+        """Whether a network is of this class."""
+        own = self.own_class()
+        return own is not None and isinstance(network, own)
+
+
+LAYOUTS = (
+    Layout("anima", "comfy.ldm.anima.model", "Anima", "Anima", "model_channels"),
+    Layout("flux", "comfy.ldm.flux.model", "Flux", "FLUX", "hidden_size"),
+    Layout("chroma", "comfy.ldm.chroma.model", "Chroma", "Chroma", "hidden_size"),
+)
+
+
+def layout_of(network: Any) -> Layout | None:
+    """The row of a network's class; None for U-Nets and for transformers that have no row."""
+    return next((layout for layout in LAYOUTS if layout.holds(network)), None)
+
+
+def titles() -> list[str]:
+    """What people call the models of all rows."""
+    return [layout.title for layout in LAYOUTS]
+
+
+def layers_in(network: Any) -> tuple[LayerId, ...]:
+    """Every block that reads text, in the order of the forward pass."""
+    found = (block for block, _ in blocks_in(network))
+    return tuple(in_order(b if isinstance(b, LayerId) else LayerId(b.stream, b.index) for b in found))
+
+
+def transformer_family(layout: Layout, network: Any) -> Family:
+    """The family with these blocks and this width; raises BadModel."""
+    layers, width = layers_in(network), int(getattr(network, layout.width))
+    for family in FAMILIES.values():
+        if family.layout == layout.name and family.layers == layers and family.channels[-1] == width:
+            return family
+    known = [family.name for family in FAMILIES.values() if family.layout == layout.name]
+    raise BadModel(
+        f"the model is of {layout.title}'s kind with {len(layers)} blocks of width {width}",
+        f"the sizes of {' or '.join(known)} are expected",
+        "load one of these; concepts are learned for each size apart",
+    )
+
+
+def check_host_has(family: Family, name: str) -> None:
+    """Raises BadModel where this host has not got the model that a concept of this name is for."""
+    layout = next((layout for layout in LAYOUTS if layout.name == family.layout), None)
+    if layout is None or layout.own_class() is not None:
+        return
+    from comfyui_version import __version__
+
+    raise BadModel(
+        f'the concept "{name}" is for {layout.title}',
+        f"ComfyUI {__version__} has not got that model",
+        "update ComfyUI",
+    )

@@ -1,0 +1,115 @@
+"""Thin models of Flux's layout with random weights, text encoders and all: "flux", "chroma"."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from anima_lab import fill
+from check_training import codec
+from lab import PACK
+from marks import Absent
+
+WIDTH, CHANNELS, DOUBLES, SINGLES = 48, 8, 2, 3
+CHANGES = {"flux": "flux", "chroma": "chroma"}  # the row that each thin one is made from
+COMMON = {
+    "hidden_size": WIDTH, "mlp_ratio": 2.0, "num_heads": 2, "depth": DOUBLES, "depth_single_blocks": SINGLES,
+    "theta": 10000,
+}  # fmt: skip
+FLUX = {
+    **COMMON, "image_model": "flux", "in_channels": CHANNELS, "out_channels": CHANNELS, "vec_in_dim": 768,
+    "context_in_dim": 4096, "axes_dim": [4, 10, 10], "patch_size": 2, "qkv_bias": True, "guidance_embed": True,
+    "txt_ids_dims": [],
+}  # fmt: skip
+CHROMA = {
+    **COMMON, "image_model": "chroma", "in_channels": 4 * CHANNELS, "out_channels": 4 * CHANNELS, "vec_in_dim": 768,
+    "context_in_dim": 4096, "axes_dim": [4, 10, 10], "patch_size": 2, "qkv_bias": True, "in_dim": 64,
+    "out_dim": WIDTH, "hidden_dim": 64, "n_layers": 1, "txt_ids_dims": [],
+}  # fmt: skip
+SMALL_CLIP = {"num_hidden_layers": 1, "intermediate_size": 128}
+SMALL_T5 = {"num_layers": 2, "d_ff": 128, "num_heads": 2}
+
+
+def family(kind: str) -> Any:
+    """The thin model's row, known from here on."""
+    table = PACK["dci_core.families.table"]
+    name, whole = f"lab_{kind}", table.FAMILIES[CHANGES[kind]]
+    blocks = (*table.blocks_of("double", DOUBLES, (1,)), *table.blocks_of("single", SINGLES))
+    thin = {"name": name, "blocks": blocks, "channels": (WIDTH, WIDTH), "context_width": WIDTH, "picture_size": 64}
+    return table.FAMILIES.setdefault(name, replace(whole, **thin, latent_channels=CHANNELS, latent_scale=8))
+
+
+@cache
+def worlds(kind: str) -> tuple[Any, Any, Any]:
+    """(MODEL, CLIP, VAE) of a thin model; raises Absent where the host has not got it."""
+    from comfy import model_base, model_patcher, supported_models
+
+    base, sizes = {"flux": ("Flux", FLUX), "chroma": ("Chroma", CHROMA)}[kind]
+    if not hasattr(model_base, base):
+        raise Absent(f"this ComfyUI has no {base}")
+    family(kind)
+    config = getattr(supported_models, base)(known(sizes))
+    config.set_inference_dtype(torch.float32, None)
+    cpu = torch.device("cpu")
+    with torch.inference_mode(False), torch.no_grad():
+        model = getattr(model_base, base)(config, device=cpu)
+        fill(model.diffusion_model)
+        model.latent_format.latent_channels = CHANNELS
+        clip = CLIPS[kind]()
+        fill(clip.cond_stage_model, 1)
+    vae = PACK["nodes.host.tiny.unet"].host_vae(codec())
+    return model_patcher.ModelPatcher(model.eval(), load_device=cpu, offload_device=cpu), clip, vae
+
+
+def known(sizes: dict[str, Any]) -> dict[str, Any]:
+    """Sizes without those that an older host does not know."""
+    from comfy.ldm.chroma.model import ChromaParams
+    from comfy.ldm.flux.model import FluxParams
+
+    params = ChromaParams if sizes["image_model"] == "chroma" else FluxParams
+    names = {field.name for field in dataclasses.fields(params)} | {"image_model"}
+    return {name: value for name, value in sizes.items() if name in names}
+
+
+def clip_of(target: Any, tokenizer: Any, **sizes: Any) -> Any:
+    """A CLIP of the host's classes in these sizes; its tokenizers are the host's own."""
+    from comfy import sd
+
+    options = {"dtype": torch.float16, **{f"{name}_model_config": value for name, value in sizes.items()}}
+    return sd.CLIP(SimpleNamespace(params={}, clip=target, tokenizer=tokenizer), model_options=options)
+
+
+def flux_clip() -> Any:
+    from comfy.text_encoders import flux
+
+    return clip_of(flux.flux_clip(dtype_t5=torch.float16), flux.FluxTokenizer, clip_l=SMALL_CLIP, t5xxl=SMALL_T5)
+
+
+def chroma_clip() -> Any:
+    from comfy.text_encoders import pixart_t5
+
+    return clip_of(pixart_t5.pixart_te(), pixart_t5.PixArtTokenizer, t5xxl=SMALL_T5)
+
+
+CLIPS: dict[str, Callable[[], Any]] = {"flux": flux_clip, "chroma": chroma_clip}
+
+
+@cache
+def concept(kind: str) -> Any:
+    """A concept of random weights, rank 4, with two modifier tokens."""
+    deltas, names = PACK["dci_core.concept.deltas"], PACK["dci_core.concept.learned"]
+    source = torch.Generator().manual_seed(4)
+
+    def change() -> Any:
+        up, down = torch.randn(WIDTH, 4, generator=source), torch.randn(4, WIDTH, generator=source)
+        return deltas.Delta(up * 0.15, down * 0.15)
+
+    row = family(kind)
+    changes = {layer: deltas.LayerDelta(change(), change()) for layer in row.learned_layers}
+    tokens = {name: torch.randn(2, width, generator=source) for name, width in row.encoders.items()}
+    return names.Concept(row.name, "zorp", "fish", tokens, changes)
