@@ -18,6 +18,8 @@ ARCHITECTURES = {
     "anima": "anima",
     "flux": "flux-1-dev",
     "chroma": "chroma",
+    "flux2_klein_4b": "flux-2-klein-4b",
+    "flux2_klein_9b": "flux-2-klein-9b",
 }
 MOST_CHARACTERS = 500  # of one text
 PREDICTIONS = {"eps": "epsilon", "v": "v"}  # ModelSpec has no word for flows

@@ -51,6 +51,7 @@ BLOCK_TOKENS = {0: 4096, 1: 256}  # of blocks that lean, and of those that decid
 T5_SENTINELS = tuple(range(32099, 32083, -1))  # <extra_id_0> and on: ids of T5 that no word has
 T5_TEXT = {"clip_l": 768, "t5xxl": 4096}
 FLUX_SHIFT = math.exp(1.15)
+FLUX2: dict[str, Any] = {"latent_channels": 128, "latent_scale": 16, "shift": math.exp(2.02)}
 
 
 def blocks_of(stage: str, count: int, deciding: Container[int] = ()) -> tuple[tuple[str, int, int, int], ...]:
@@ -106,6 +107,9 @@ FAMILIES = {
             layout="chroma",
             is_trained=False,
         ),
+        # Doubles 5 to 7 of eight: the same authors' code for FLUX.2; the single blocks: FreeFuse's workflows
+        flux_layout("flux2_klein_4b", 3072, 5, 20, {"qwen3_4b": 2560}, (range(3, 5), (6,)), **FLUX2),
+        flux_layout("flux2_klein_9b", 4096, 8, 24, {"qwen3_8b": 4096}, (range(5, 8), (3,)), **FLUX2),
         Family("sd15", SD_BLOCKS, SD_CHANNELS, {"clip_l": 768}, 768, SD1_TOKENS, "eps", 512),
         Family("sd15_v", SD_BLOCKS, SD_CHANNELS, {"clip_l": 768}, 768, SD1_TOKENS, "v", 512),
         Family("sd21_base", SD_BLOCKS, SD_CHANNELS, {"clip_h": 1024}, 1024, SD1_TOKENS, "eps", 512),

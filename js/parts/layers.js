@@ -10,6 +10,7 @@ const STEP = 0.05;
 const CHOSEN = "ico_dci_family"; // property of the node: the strip that the user chose by hand
 const NAMES = [
   [/anima(?!g)/i, "anima"],
+  [/klein/i, "flux2_klein_4b"],
   [/flux|chroma/i, "flux"],
   [/xl|pony|illustrious/i, "sdxl"],
 ]; // in the names of model files, the first that fits; what fits none is taken for SD

@@ -23,6 +23,7 @@ TITLES = {
     "sdxl": "SDXL",
     "anima": "Anima",
     "flux": "FLUX.1",
+    "flux2_klein_4b": "klein 4B",
 }  # the strips of a layer mask; a family more is a row more
 
 

@@ -93,6 +93,7 @@ def test_transformers_are_named_by_their_blocks() -> None:
     assert len(anima) == 28 and len(flux) == 19 + 38 and len(FAMILIES["flux"].learned_layers) == 19
     assert list(named("block4-6:0.5 block27", "anima")) == ["block4.0", "block5.0", "block6.0", "block27.0"]
     assert set(named("coarse", "flux")) == {f"double{i}.0" for i in range(15, 19)}
+    assert len(named("single", "flux2_klein_9b")) == 24
 
 
 @pytest.mark.parametrize(

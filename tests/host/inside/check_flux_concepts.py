@@ -1,4 +1,4 @@
-"""ICO and DCI on Flux's layout in the host: thin FLUX.1 and Chroma of random weights."""
+"""ICO and DCI on Flux's layout in the host: thin FLUX.1, FLUX.2 klein and Chroma of random weights."""
 
 from __future__ import annotations
 
@@ -183,6 +183,16 @@ def test_flux_learns() -> None:
     texts_as_trained_are_as_drawn("flux")
     deltas_are_weights("flux")
     learns("flux")
+
+
+def test_klein_is_drawn_with_dci() -> None:
+    is_drawn_with_dci("klein")
+    is_a_patch_of_thirds("klein")
+
+
+def test_klein_learns() -> None:
+    texts_as_trained_are_as_drawn("klein")
+    learns("klein")
 
 
 def test_chroma_is_drawn_with_dci_and_not_trained() -> None:

@@ -1,4 +1,4 @@
-"""Thin models of Flux's layout with random weights, text encoders and all: "flux", "chroma"."""
+"""Thin models of Flux's layout with random weights, text encoders and all: "flux", "klein", "chroma"."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab import PACK
 from marks import Absent
 
 WIDTH, CHANNELS, DOUBLES, SINGLES = 48, 8, 2, 3
-CHANGES = {"flux": "flux", "chroma": "chroma"}  # the row that each thin one is made from
+CHANGES = {"flux": "flux", "klein": "flux2_klein_4b", "chroma": "chroma"}  # the row that each thin one is made from
 COMMON = {
     "hidden_size": WIDTH, "mlp_ratio": 2.0, "num_heads": 2, "depth": DOUBLES, "depth_single_blocks": SINGLES,
     "theta": 10000,
@@ -26,6 +26,13 @@ FLUX = {
     "context_in_dim": 4096, "axes_dim": [4, 10, 10], "patch_size": 2, "qkv_bias": True, "guidance_embed": True,
     "txt_ids_dims": [],
 }  # fmt: skip
+KLEIN = {
+    **COMMON, "depth_single_blocks": SINGLES + 1,  # so that it is told from FLUX.1
+    "image_model": "flux2", "in_channels": CHANNELS, "out_channels": CHANNELS, "vec_in_dim": None,
+    "context_in_dim": 7680, "axes_dim": [6, 6, 6, 6], "patch_size": 1, "qkv_bias": False, "guidance_embed": False,
+    "txt_ids_dims": [3], "global_modulation": True, "mlp_silu_act": True, "ops_bias": False,
+    "default_ref_method": "index", "ref_index_scale": 10.0,
+}  # fmt: skip
 CHROMA = {
     **COMMON, "image_model": "chroma", "in_channels": 4 * CHANNELS, "out_channels": 4 * CHANNELS, "vec_in_dim": 768,
     "context_in_dim": 4096, "axes_dim": [4, 10, 10], "patch_size": 2, "qkv_bias": True, "in_dim": 64,
@@ -33,13 +40,14 @@ CHROMA = {
 }  # fmt: skip
 SMALL_CLIP = {"num_hidden_layers": 1, "intermediate_size": 128}
 SMALL_T5 = {"num_layers": 2, "d_ff": 128, "num_heads": 2}
+SMALL_QWEN = {"intermediate_size": 64, "num_hidden_layers": 28, "num_attention_heads": 2, "num_key_value_heads": 1}
 
 
 def family(kind: str) -> Any:
     """The thin model's row, known from here on."""
     table = PACK["dci_core.families.table"]
     name, whole = f"lab_{kind}", table.FAMILIES[CHANGES[kind]]
-    blocks = (*table.blocks_of("double", DOUBLES, (1,)), *table.blocks_of("single", SINGLES))
+    blocks = (*table.blocks_of("double", DOUBLES, (1,)), *table.blocks_of("single", SINGLES + (kind == "klein")))
     thin = {"name": name, "blocks": blocks, "channels": (WIDTH, WIDTH), "context_width": WIDTH, "picture_size": 64}
     return table.FAMILIES.setdefault(name, replace(whole, **thin, latent_channels=CHANNELS, latent_scale=8))
 
@@ -49,7 +57,7 @@ def worlds(kind: str) -> tuple[Any, Any, Any]:
     """(MODEL, CLIP, VAE) of a thin model; raises Absent where the host has not got it."""
     from comfy import model_base, model_patcher, supported_models
 
-    base, sizes = {"flux": ("Flux", FLUX), "chroma": ("Chroma", CHROMA)}[kind]
+    base, sizes = {"flux": ("Flux", FLUX), "klein": ("Flux2", KLEIN), "chroma": ("Chroma", CHROMA)}[kind]
     if not hasattr(model_base, base):
         raise Absent(f"this ComfyUI has no {base}")
     family(kind)
@@ -90,13 +98,19 @@ def flux_clip() -> Any:
     return clip_of(flux.flux_clip(dtype_t5=torch.float16), flux.FluxTokenizer, clip_l=SMALL_CLIP, t5xxl=SMALL_T5)
 
 
+def klein_clip() -> Any:
+    from comfy.text_encoders import flux
+
+    return clip_of(flux.klein_te(), flux.KleinTokenizer, qwen3_4b=SMALL_QWEN)
+
+
 def chroma_clip() -> Any:
     from comfy.text_encoders import pixart_t5
 
     return clip_of(pixart_t5.pixart_te(), pixart_t5.PixArtTokenizer, t5xxl=SMALL_T5)
 
 
-CLIPS: dict[str, Callable[[], Any]] = {"flux": flux_clip, "chroma": chroma_clip}
+CLIPS: dict[str, Callable[[], Any]] = {"flux": flux_clip, "klein": klein_clip, "chroma": chroma_clip}
 
 
 @cache
