@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..dci_core.dci.branches import GAINS, GUIDANCE, DciSettings
+from ..dci_core.dci.branches import GAINS, GUIDANCE, DciSettings, usual_guidance
 from . import sockets
 from .fields import widget
 from .host.dci.branching import with_dci
@@ -14,6 +14,7 @@ from .host.dci.plan import HINTS, DbimLayers, DciPatch
 from .host.families.recognition import family_of
 
 DEFAULTS = DciSettings()
+AUTO = "auto"  # the guidance that is usual for the model's family
 
 
 def dci_inputs() -> list[Any]:
@@ -42,10 +43,11 @@ def dci_inputs() -> list[Any]:
         widget(
             io.Combo,
             "guidance",
-            options=list(GUIDANCE),
-            default=DEFAULTS.guidance,
-            tooltip="shared: half again the cost inside the window; pulls both pictures together, needs enough steps. "
-            "separate: twice the cost. aligned: separate, but both start from the same noise.",
+            options=[AUTO, *GUIDANCE],
+            default=AUTO,
+            tooltip="auto: shared on U-Nets, aligned on flows. shared: half again the cost inside the window; pulls "
+            "both pictures together, needs enough steps. separate: twice the cost. aligned: separate, but both start "
+            "from the same noise.",
         ),
         widget(
             io.Combo,
@@ -108,22 +110,27 @@ def sharing_inputs() -> list[Any]:
 
 def patched(model: Any, plan: Any, dci: dict[str, Any]) -> tuple[Any, Any]:
     """(MODEL with DCI, its record) from the widgets' values."""
-    settings = settings_of(dci)
+    settings = settings_of(model, dci)
     dbim = settings.dbim(family_of(model))
     replays = dci.get("replay", False) and settings.guidance != "shared"
     return with_dci(model, DciPatch(plan, settings, dbim, dci["hints"], replays))
 
 
-def settings_of(dci: dict[str, Any]) -> DciSettings:
-    """The core's settings from the widgets' values."""
+def settings_of(model: Any, dci: dict[str, Any]) -> DciSettings:
+    """The core's settings from the widgets' values, for this model."""
     layers = dci.get("layers") or DbimLayers()
     return DciSettings(
         window=dci["window"],
         strength=dci["strength"],
-        guidance=dci["guidance"],
+        guidance=guidance_of(model, dci["guidance"]),
         gain=dci["gain"],
         layers=layers.mask,
         region=layers.region,
         one_auxiliary=dci.get("one_auxiliary", False),
         auxiliary_seed=None if dci.get("auxiliary_seed", -1) < 0 else dci["auxiliary_seed"],
     )
+
+
+def guidance_of(model: Any, chosen: str) -> Any:
+    """The guidance mode that the widget names, `auto` by the model's family; raises BadModel."""
+    return usual_guidance(family_of(model)) if chosen == AUTO else chosen

@@ -101,7 +101,7 @@ class DCIApply(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, plan: Any, **dci: Any) -> io.NodeOutput:
         ready, record = patched(model, plan, dci)
-        settings = settings_of(dci)
+        settings = settings_of(model, dci)
         record.on_end = events.teller(lambda run: node_ui.ran(run, settings))
         return io.NodeOutput(ready, record, ui=node_ui.will_run(settings))
 
@@ -184,7 +184,7 @@ class DCIDualBranchSampler(io.ComfyNode):
         ready, record = patched(model, plan, dci)
         how = sampling.SamplerChoice(seed, steps, cfg, sampler_name, scheduler, denoise)
         latent = sampling.sample(ready, positive, negative, latent_image, how)
-        told = node_ui.ran(record, settings_of(dci))
+        told = node_ui.ran(record, settings_of(model, dci))
         return io.NodeOutput(latent, sampling.auxiliary_latent(record, latent), record, ui=told)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..dci_core.dci.sweep import Sweep, read_sweep
 from ..dci_core.pictures.sweep_sheet import draw_sweep
 from . import node_ui
-from .dci_fields import patched, sharing_inputs
+from .dci_fields import guidance_of, patched, sharing_inputs
 from .fields import schema, text, widget
 from .host import sampling
 from .host.progress import RunsBar
@@ -97,7 +97,8 @@ class DCISweep(io.ComfyNode):
         warnings: list[str] = []
         latents = list(run_sweep(model, plan, (positive, negative, latent_image), how, sweep, dci, warnings))
         pictures = [sampling.decode(vae, latent) for latent in latents]
-        about = f"seed {seed}, {steps} steps, CFG {cfg:g}, {sampler_name} {scheduler}, guidance {dci['guidance']}"
+        about = f"seed {seed}, {steps} steps, CFG {cfg:g}, {sampler_name} {scheduler}"
+        about += f", guidance {guidance_of(model, dci['guidance'])}"
         sheet = draw_sheets(sweep, pictures, plan.texts[0], about, cell_px)
         told = node_ui.said(
             f"{len(pictures) - 1} settings and the plain run, from the same noise", about, warnings=warnings

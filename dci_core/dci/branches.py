@@ -25,6 +25,15 @@ GAINS = ("reference", "scaled")
 AUXILIARY_STREAM = 0x1E3779B97F4A7C15  # 2^64 / golden ratio without its top bits; flips low bits, so streams never meet
 
 
+def usual_guidance(family: Family) -> Guidance:
+    """What serves a family where nobody chooses: the released code's `shared`; `aligned` on flows.
+
+    On flows the borrowed unconditional pulls the branches together far less, and there is none at cfg 1 (methods,
+    transformers, 6).
+    """
+    return "aligned" if family.is_flow else "shared"
+
+
 def pair(concept: Tensor, auxiliary: Tensor) -> Tensor:
     """Two branches as one batch: [b ...] and [b ...] -> [(b branch) ...]."""
     return rearrange([concept, auxiliary], "branch b ... -> (b branch) ...")

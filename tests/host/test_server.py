@@ -32,6 +32,7 @@ sys.path.pop(0)
 sys.path.pop(0)
 
 SHOWN = (5, 17)  # what the ninth workflow reads on the left and on the right
+SMALL_FLUX = "workflows/10 small flow world with ICO and DCI"
 FIRST = "workflows/1 first steps on the tiny world"
 ONE_SUBJECT, TWO_SUBJECTS = "workflows/8 read a subject with DynaIP", "workflows/9 two subjects with DynaIP"
 
@@ -132,6 +133,14 @@ def test_the_eighth_workflow_draws_the_subject_that_it_reads(server: Server) -> 
     read, plain = (judged(pixels(found[name]), 2, "snow") for name in ("tiny_with_dynaip", "tiny_without_dynaip"))
     assert fmean(read["likeness"]) > fmean(plain["likeness"]) + 0.2
     assert fmean(read["following"]) >= 0.75 and fmean(read["has_noun"]) >= 0.75
+
+
+def test_the_tenth_workflow_draws_the_concept_in_the_scene_that_plain_sampling_misses(server: Server) -> None:
+    found = drawn(server.run(prompt_of(SMALL_FLUX, server)), server)
+    assert {name: len(paths) for name, paths in found.items()} == {"flow_with_dci": 4, "flow_without_dci": 4}
+    with_dci, plain = (judged(pixels(found[name]), 7, "snow") for name in ("flow_with_dci", "flow_without_dci"))
+    assert fmean(with_dci["following"]) >= fmean(plain["following"]) + 0.5
+    assert fmean(with_dci["likeness"]) >= 0.8
 
 
 def test_the_ninth_workflow_reads_each_subject_in_its_half(server: Server) -> None:

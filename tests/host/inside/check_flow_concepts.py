@@ -15,6 +15,7 @@ from torch import Tensor
 PROMPT, NOUN, AUXILIARY = "a zorp fish in the snow", "fish", "house"
 LONG = "the " * 30 + PROMPT
 CLOSE = 1e-4
+AUTO, GUIDANCE = "auto", ("shared", "separate", "aligned")
 RUN: dict[str, Any] = {"steps": 10, "cfg": 3.5, "shape": (1, 8, 16, 16), "scheduler": "simple"}
 
 
@@ -277,3 +278,13 @@ def test_concepts_of_other_families_and_larger_flows_are_refused() -> None:
         assert "double0 double1 single0" in str(error)
     else:
         raise AssertionError("no error")
+
+
+def test_guidance_auto_is_aligned_on_the_flow_and_shared_on_a_unet() -> None:
+    fields, (model, _, plan, _) = PACK["nodes.dci_fields"], host_parts()
+    dci = {"window": 0.5, "strength": 1.0, "gain": "scaled", "hints": "both"}
+    runs = {how: drawn(fields.patched(model, plan, {**dci, "guidance": how})[0]) for how in (AUTO, *GUIDANCE)}
+    assert torch.equal(runs[AUTO], runs["aligned"])
+    assert all(distance(runs[AUTO], runs[how]) > 1e-4 for how in ("shared", "separate"))
+    unet, _, _ = PACK["nodes.host.tiny.unet"].load_world()
+    assert [fields.guidance_of(unet, how) for how in (AUTO, *GUIDANCE)] == ["shared", *GUIDANCE]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
 from check_flow_reading import PROMPT, core_run, encoded
 from lab import PACK, distance, sample
 from torch import Tensor
@@ -16,6 +18,16 @@ def nodes() -> tuple[Any, Any, Any, Tensor, Any, Any]:
     model, clip, vae, pictures, noun, vision = world
     assert noun == "fish" and pictures.shape == (5, 128, 128, 3)
     return model, clip, vae, pictures, vision, loader.execute(files.TINY).result[0]
+
+
+def test_example_pictures_are_taken_where_they_are_asked_for() -> None:
+    load = PACK["nodes.tiny_nodes"].DCILoadTinyWorld.execute
+    thing = next(each for each in PACK["dci_core.tiny.world.concepts"].CONCEPTS if each.name == "07-teapot")
+    usual, *named = (load("07-teapot", "flow", *where).result[3] for where in ((), ("varied",), ("home",)))
+    assert torch.equal(usual, named[0]) and not torch.equal(*named)
+    for pictures, kind in zip(named, ("varied", "home"), strict=True):
+        own = [np.asarray(each.picture.convert("RGB")) for each in thing.references(kind)]
+        assert torch.equal((pictures * 255).round().byte(), torch.from_numpy(np.stack(own)))
 
 
 def test_ten_steps_with_the_shipped_weights_are_the_cores() -> None:
