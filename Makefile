@@ -59,7 +59,7 @@ bench: $(READY) ## what the auxiliary branch costs
 world-gates: $(READY) ## is the tiny world a fair ground?
 	$(BIN)/python -m dci_core world gates
 
-evidence: $(READY) ## does it do what it claims? out/evidence/report.md; EVIDENCE_FLAGS=--full for a night or a GPU
+evidence: $(READY) ## does it do what it claims? out/evidence/report.md; EVIDENCE_FLAGS=--full for a night or a GPU, "--world flow" for the MM-DiT
 	$(BIN)/python -m dci_core evidence $(EVIDENCE_FLAGS)
 
 adapter-evidence: $(READY) ## what does the image prompt adapter do? out/adapter-evidence/report.md; EVIDENCE_FLAGS as above

@@ -39,14 +39,17 @@ class Balance:
                   neutral blend (not off), useful from about -2 to 2
     fixed_weight  a control: this share for the concept everywhere, in 0..1, instead of the maps
     inverts_noun  a control: weigh by the auxiliary noun itself, as the newest released state does by mistake
+    blends_whole  a control in joint attention: blend the block's whole output, what image tokens read of each other
+                  included, instead of the text's part
     """
 
     strength: float = 1.0
     fixed_weight: float | None = None
     inverts_noun: bool = False
+    blends_whole: bool = False
 
     def balance(self) -> dict[str, Any]:
-        """These three alone, as keywords."""
+        """These alone, as keywords."""
         return {each.name: getattr(self, each.name) for each in fields(Balance)}
 
 
@@ -160,7 +163,7 @@ def dbim_rule(
     places = indices_on(rows.concept, device)
     sharpness = settings.token_sharpness
     views = (
-        live_views(rows, tokens, sharpness, device)
+        live_views(rows, tokens, sharpness, device, settings.blends_whole)
         if kept is None
         else kept_views(kept, rows, tokens, sharpness, device)
     )
@@ -188,8 +191,8 @@ def dbim_rule(
         if call.rows is None:
             return out.index_copy(0, places, integrate(mine, other.out, weights, moved))
         asks, whole = call.of_rows(lambda x: concept(x, 0)), mine.clone()
-        own, share_of_text = asks.text_part(mine), asks.text_share()
-        whole[:, call.image] = integrate(mine[:, call.image], other.out, weights, moved, own, share_of_text)
+        text = () if settings.blends_whole else (asks.text_part(mine), asks.text_share())
+        whole[:, call.image] = integrate(mine[:, call.image], other.out, weights, moved, *text)
         return out.index_copy(0, places, whole)
 
     return rule

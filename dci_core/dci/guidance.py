@@ -137,11 +137,12 @@ class _Calls:
 
         def compute() -> AuxiliaryCall:
             keep: dict[LayerId, AuxiliaryView] = {}
-            sharpness = self.dbim.token_sharpness
-            rule = keeping_rule(keep, self.dbim.shares, parts.kept, self.tokens.auxiliary, sharpness, device)
+            how = self.dbim.token_sharpness, device, self.dbim.blends_whole
+            rule = keeping_rule(keep, self.dbim.shares, parts.kept, self.tokens.auxiliary, *how)
             return AuxiliaryCall(denoise_at(self.model, x, sigma, text, rule), keep)
 
-        read = (self.tokens.auxiliary, parts.kept, self.dbim.token_sharpness, kept_layers(self.dbim.shares))
+        how = self.dbim.token_sharpness, self.dbim.blends_whole, kept_layers(self.dbim.shares)
+        read = (self.tokens.auxiliary, parts.kept, *how)
         key = fingerprint(replay.owner(self.model), sigma, x, text.hidden, text.pooled, read)
         other = replay.call(key, device, compute)
         rule = dbim_rule(self.dbim, parts.branches, self.tokens, device, self.observe, other.views, size_of(batch))

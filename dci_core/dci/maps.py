@@ -33,7 +33,7 @@ class BranchRows:
 class AuxiliaryView:
     """What DBIM reads of the auxiliary branch in one layer.
 
-    out   [rows n (heads d)], what its image tokens read of the text before the output projection (`text_part`)
+    out   [rows n (heads d)], what its image tokens read before the output projection (`read_of`)
     noun  [rows heads n], share of its attention on the auxiliary noun
     """
 
@@ -60,16 +60,30 @@ def span_mass(tokens: TokenSet, sharpness: float, device: torch.device) -> SpanM
     return mass
 
 
+def read_of(
+    call: AttentionCall, out: Tensor, rows: tuple[int, ...], blends_whole: bool, device: torch.device
+) -> Tensor:
+    """What image tokens of these rows read of the text, or with `blends_whole` of everything, [rows n (heads d)].
+
+    out  the call's plain result
+    """
+    take = picker(rows, device)
+    mine = take(out, 0)
+    return mine[:, call.image] if blends_whole else call.of_rows(lambda x: take(x, 0)).text_part(mine)
+
+
 Views = Callable[[AttentionCall, Tensor], tuple[Tensor, AuxiliaryView]]
 """(call, its plain output) -> (attention on the concept's span [b heads n], the auxiliary rows beside it)."""
 
 
-def live_views(rows: BranchRows, tokens: PairTokens, sharpness: float, device: torch.device) -> Views:
+def live_views(
+    rows: BranchRows, tokens: PairTokens, sharpness: float, device: torch.device, blends_whole: bool = False
+) -> Views:
     """Both branches as they run in this very call; an auxiliary row that stands in for several is measured once."""
     mass, noun = (span_mass(each, sharpness, device) for each in (tokens.concept, tokens.auxiliary))
     once = tuple(dict.fromkeys(rows.auxiliary))
     used = tuple(sorted({*rows.concept, *once}))
-    both, auxiliary = picker(used, device), picker(rows.auxiliary, device)
+    both = picker(used, device)
     concept_there, once_there = (picker(tuple(map(used.index, each)), device) for each in (rows.concept, once))
     spread = None if once == rows.auxiliary else picker(tuple(map(once.index, rows.auxiliary)), device)
     lengths = tokens.concept.length, tokens.auxiliary.length
@@ -80,9 +94,8 @@ def live_views(rows: BranchRows, tokens: PairTokens, sharpness: float, device: t
         found = attention_probabilities(q, k[:, :, : lengths[0]])
         other = found if lengths[0] == lengths[1] else attention_probabilities(q, k[:, :, : lengths[1]])
         seen = noun(once_there(other, 0))
-        return mass(concept_there(found, 0)), AuxiliaryView(
-            auxiliary(call.text_part(out), 0), spread(seen, 0) if spread else seen
-        )
+        read = read_of(call, out, rows.auxiliary, blends_whole, device)
+        return mass(concept_there(found, 0)), AuxiliaryView(read, spread(seen, 0) if spread else seen)
 
     return look
 
@@ -111,6 +124,7 @@ def keeping_rule(
     tokens: TokenSet,
     sharpness: float,
     device: torch.device,
+    blends_whole: bool = False,
 ) -> AttentionRule:
     """A rule that changes nothing and leaves in `keep` what DBIM would read of these auxiliary rows.
 
@@ -123,7 +137,7 @@ def keeping_rule(
         if layers.get(call.layer, 0.0):
             some = call.of_rows(lambda x: auxiliary(x, 0))
             seen = noun(attention_probabilities(some.image_queries, some.text_keys[:, :, : tokens.length]))
-            keep[call.layer] = AuxiliaryView(auxiliary(call.text_part(out), 0).clone(), seen)
+            keep[call.layer] = AuxiliaryView(read_of(call, out, rows, blends_whole, device).clone(), seen)
         return out
 
     return rule

@@ -15,7 +15,8 @@ from ..noise.samplers import SAMPLERS
 from ..noise.schedule import SPACINGS
 from ..studies.dci.protocol import GROUND
 from ..studies.dci.study import USUAL
-from ..tiny.defaults import DEFAULTS, UNET
+from ..studies.flow.study import USUAL as FLOW_USUAL
+from ..tiny.defaults import DEFAULTS, FLOW, UNET
 from ..tiny.model import WEIGHTS
 from ..tiny.world.concepts import KINDS
 from . import (
@@ -172,17 +173,22 @@ def add_concepts(commands: argparse._SubParsersAction[Parser], plain: Parser, co
 def add_evidence(parser: argparse.ArgumentParser) -> None:
     """Options of `evidence`."""
     parser.set_defaults(run=evidence.evidence)
+    add_kind(parser)
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="under 20 minutes on two cores (the default)")
     size.add_argument("--full", action="store_true", help="a night on a CPU, or a GPU")
     size.add_argument("--many", action="store_true", help="48 test objects, the dials alone: two hours on two cores")
     parser.add_argument(
-        "--out", type=Path, default=Path("out/evidence"), metavar="DIR", help="goes on with what is there"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help=f"goes on with what is there; default: {evidence.USUAL_OUT[UNET]}, or {evidence.USUAL_OUT[FLOW]}",
     )
     parser.add_argument(
         "--study",
         help=f"some of a (training), b (inference), c (anatomy), judge, choice, claim (b without controls, objects by "
-        f"what the base had seen); default: {USUAL}, and claim for --many",
+        f"what the base had seen); default: {USUAL}, and claim for --many; of the small MM-DiT some of gates, b, "
+        f"choice, default: {FLOW_USUAL}",
     )
     parser.add_argument("--references", choices=KINDS, default=GROUND.kind, help="where reference pictures are from")
     parser.add_argument("--minutes", type=float, metavar="M", help="stop after so long; the same command goes on")

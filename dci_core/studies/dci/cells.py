@@ -11,15 +11,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ...concept.apply import apply_concept
+from ...concept.apply import Patchable, apply_concept
 from ...concept.learned import Concept
+from ...model import Model
 from ...text.prompts import Prompts, encode_text
 from ...text.tokens import PLACEHOLDER, PromptPair
 from ...tiny.codec import Codec
-from ...tiny.model import TinyModel, World, load_tiny_world
+from ...tiny.defaults import UNET
 from ...tiny.world.concepts import OBJECTS, HeldOut
 from ...tiny.world.words import HOMES, PLACES
 from ..gates.trial import Ask, asks_for
+from ..worlds import SmallWorld, load_world
 from .dials import Setting, Way
 from .drawing import Rows, draw_rows
 from .ground import Lesson, Shelf, hash_of
@@ -37,24 +39,25 @@ class Bench(JudgeScores):
 
     weights  folder of the small world's weights
     device   where pictures are drawn; the codec's encoder and the judge stay on the CPU and always say the same
+    kind     of the small world
     """
 
     shelf: Shelf
     device: str = "cpu"
-    models: dict[str, tuple[TinyModel, Concept]] = field(default_factory=dict)
+    kind: str = UNET
+    models: dict[str, tuple[Patchable, Concept]] = field(default_factory=dict)
 
     @cached_property
-    def world(self) -> World:
+    def world(self) -> SmallWorld:
         """The model on the device, the codec on the CPU."""
-        world = load_tiny_world(self.weights)
-        return World(TinyModel(world.model.text.to(self.device), world.model.unet.to(self.device)), world.codec)
+        return load_world(self.kind, self.weights, torch.device(self.device))
 
     @cached_property
     def decoder(self) -> Codec:
         """The codec on the device."""
         return copy.deepcopy(self.world.codec).to(self.device)
 
-    def tuned(self, concept: int, training: Training, step: int, strength: float = 1.0) -> tuple[TinyModel, Concept]:
+    def tuned(self, concept: int, training: Training, step: int, strength: float = 1.0) -> tuple[Patchable, Concept]:
         """The model with the concept in place, and the concept."""
         key = hash_of(concept, asdict(training), step, strength)
         if key not in self.models:
@@ -118,7 +121,7 @@ class PictureCell:
         return draw_prompts(bench, model, texts, self.seeds, self.way)
 
 
-def draw_prompts(bench: Bench, model: TinyModel, texts: Sequence[Prompts], seeds: Sequence[int], way: Way) -> Tensor:
+def draw_prompts(bench: Bench, model: Model, texts: Sequence[Prompts], seeds: Sequence[int], way: Way) -> Tensor:
     """[(prompts seeds) 3 128 128] in 0..1, on the CPU."""
     most = ROWS_ON_CPU if bench.device == "cpu" else ROWS_ON_GPU
     rows = [(i, seed) for i in range(len(texts)) for seed in seeds]
@@ -133,7 +136,7 @@ def draw_prompts(bench: Bench, model: TinyModel, texts: Sequence[Prompts], seeds
     return torch.cat(pictures)
 
 
-def prompts_for(model: TinyModel, concept: Concept, thing: HeldOut, number: int, way: Way) -> Prompts:
+def prompts_for(model: Model, concept: Concept, thing: HeldOut, number: int, way: Way) -> Prompts:
     """One prompt as this way reads it."""
     asks = asks_for(thing)
     pair = pair_of(model, concept, asks, number, way)
@@ -147,7 +150,7 @@ def prompts_for(model: TinyModel, concept: Concept, thing: HeldOut, number: int,
     return prompts
 
 
-def pair_of(model: TinyModel, concept: Concept, asks: Sequence[Ask], number: int, way: Way) -> PromptPair:
+def pair_of(model: Model, concept: Concept, asks: Sequence[Ask], number: int, way: Way) -> PromptPair:
     """The concept's prompt and the auxiliary one."""
     template = asks[number].template
     auxiliary = concept.phrase if way.auxiliary_prompt == "concept" else way.auxiliary

@@ -58,19 +58,25 @@ def plain(base: Way) -> Setting:
     return Setting("plain", base)
 
 
-def with_dci(base: Way, **changes: object) -> Way:
+def with_dci(base: Way, defaults: DciSettings = TINY_DCI, /, **changes: object) -> Way:
     """The way with DCI at the small world's defaults but for these changes."""
-    return replace(base, dci=replace(TINY_DCI, **changes))  # type: ignore[arg-type]
+    return replace(base, dci=replace(defaults, **changes))  # type: ignore[arg-type]
 
 
-def dials(base: Way, earlier: tuple[int, ...]) -> dict[str, tuple[Setting, ...]]:
+def dials(
+    base: Way,
+    earlier: tuple[int, ...],
+    defaults: DciSettings = TINY_DCI,
+    swap_windows: tuple[float, ...] = SWAP_WINDOWS,
+) -> dict[str, tuple[Setting, ...]]:
     """Per dial its settings; plain sampling belongs to every dial besides.
 
     base     plain sampling, which each setting changes in one thing
     earlier  steps of the checkpoints before the ground's own
+    defaults, swap_windows  of the small world
     """
     return {
-        "dci": tuple(Setting(f"window {w:g}", with_dci(base, window=w)) for w in WINDOWS),
+        "dci": tuple(Setting(f"window {w:g}", with_dci(base, defaults, window=w)) for w in WINDOWS),
         "strength_dial": tuple(
             Setting(f"concept strength {s:g}", replace(base, concept_strength=s)) for s in STRENGTHS
         ),
@@ -79,19 +85,19 @@ def dials(base: Way, earlier: tuple[int, ...]) -> dict[str, tuple[Setting, ...]]
             Setting(f"prompt weight {w:g}", replace(base, prompt_weight=w)) for w in PROMPT_WEIGHTS
         ),
         "checkpoint_dial": tuple(Setting(f"step {s}", base, s) for s in earlier),
-        "prompt_swap_dial": tuple(Setting(f"swap {w:g}", replace(base, swap_window=w)) for w in SWAP_WINDOWS),
+        "prompt_swap_dial": tuple(Setting(f"swap {w:g}", replace(base, swap_window=w)) for w in swap_windows),
     }
 
 
-def controls(base: Way) -> tuple[Setting, ...]:
+def controls(base: Way, defaults: DciSettings = TINY_DCI) -> tuple[Setting, ...]:
     """What must not be as good as DCI if its parts matter, each beside DCI at its defaults."""
-    dci = with_dci(base)
+    dci = with_dci(base, defaults)
     return (
         Setting("DCI at its defaults", dci),
         Setting("auxiliary prompt shuffled", replace(dci, auxiliary_prompt="shuffled")),
         Setting("auxiliary prompt is the concept's", replace(dci, auxiliary_prompt="concept")),
-        Setting("weights fixed at one half", with_dci(base, fixed_weight=0.5)),
+        Setting("weights fixed at one half", with_dci(base, defaults, fixed_weight=0.5)),
         Setting("prompt swap, no DBIM", replace(base, swap_window=0.3)),
-        Setting("auxiliary mask inverted", with_dci(base, inverts_noun=True)),
+        Setting("auxiliary mask inverted", with_dci(base, defaults, inverts_noun=True)),
         Setting("negative prompt: the home place", replace(base, negative_home=True)),
     )

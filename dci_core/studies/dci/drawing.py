@@ -23,7 +23,7 @@ from ...errors import BadSettings
 from ...families.table import find_family
 from ...model import Model
 from ...noise.samplers import Denoiser
-from ...noise.schedule import is_open, sd_schedule, window_threshold
+from ...noise.schedule import is_open
 from ...text.captions import join_text, pick_text
 from ...text.prompts import Prompts
 
@@ -52,15 +52,15 @@ class Rows:
 
     def swapped(self, model: Model, cfg: float, window: float) -> Denoiser:
         """The auxiliary prompt inside the window, the concept's after it; no DBIM."""
-        threshold = window_threshold(window, sd_schedule().sigma)
+        threshold = find_family(model.family).schedule.threshold(window)
         others = [replace(p, concept=need_auxiliary(p).auxiliary or p.concept) for p in self.prompts]
         inside, after = replace(self, prompts=others).plain(model, cfg), self.plain(model, cfg)
         return lambda x, sigma: (inside if is_open(sigma, threshold) else after)(x, sigma)
 
     def dual(self, model: Model, cfg: float, settings: DciSettings) -> Denoiser:
         """The dual branch's guided denoiser over [(b branch) c h w]."""
-        dbim = settings.dbim(find_family(model.family))
-        threshold = window_threshold(settings.window, sd_schedule().sigma)
+        family = find_family(model.family)
+        dbim, threshold = settings.dbim(family), family.schedule.threshold(settings.window)
         is_cond = [True] if cfg == 1 else [False, True]
         whole = [need_auxiliary(p) for p in self.prompts]
         texts = join_text([text for p in whole for text in (p.empty, p.concept, p.auxiliary) if text is not None])
@@ -134,5 +134,5 @@ def draw_rows(
         return run.single(rows.swapped(model, settings.cfg, swap_window))
     if dci is None or dci.is_off(find_family(model.family)):
         return run.single(rows.plain(model, settings.cfg))
-    threshold = window_threshold(dci.window, sd_schedule().sigma)
+    threshold = find_family(model.family).schedule.threshold(dci.window)
     return run.dual(rows.dual(model, settings.cfg, dci), dci, threshold)[0]

@@ -15,13 +15,11 @@ from ...fingerprint import short_hash
 from ...ico.checkpoint import load_state, save_state
 from ...ico.result import make_concept
 from ...ico.train import train_steps
-from ...tiny.model import World
 from ...tiny.world.concepts import OBJECTS
 from ..gates.concepts import begin, rare_tokens
+from ..worlds import SmallWorld
 from .judge_scores import Numbers
 from .protocol import Training
-
-PARTS = ("text", "unet", "codec")  # weights that a concept depends on
 
 
 def hash_of(*facts: object) -> str:
@@ -47,7 +45,7 @@ class School(Protocol):
         """Where checkpoints go."""
 
     @property
-    def world(self) -> World:
+    def world(self) -> SmallWorld:
         """The model that learns, and its codec."""
 
 
@@ -70,10 +68,12 @@ class Shelf:
     """Where the checkpoints lie.
 
     weights  hash of the world's weights: another world's concepts are never taken
+    family   of the model that learns
     """
 
     folder: Path
     weights: str
+    family: str = "tiny"
 
     def place(self, concept: int, training: Training) -> Path:
         """The folder of one training."""
@@ -101,9 +101,9 @@ class Shelf:
 
     def load(self, concept: int, training: Training, step: int) -> Concept:
         """The concept at that step; raises BadConcept."""
-        return load_concept(self.path(concept, training, step), family="tiny")
+        return load_concept(self.path(concept, training, step), family=self.family)
 
-    def teach(self, world: World, lesson: Lesson) -> None:
+    def teach(self, world: SmallWorld, lesson: Lesson) -> None:
         """Every step of the lesson stands on the shelf; goes on from where an earlier lesson ended, if it can."""
         missing = self.missing(lesson)
         if not missing:

@@ -14,6 +14,7 @@ COLOURS = {  # Okabe and Ito's, which colour-blind readers can tell apart
     "prompt_weight_dial": "#009E73",
     "checkpoint_dial": "#CC79A7",
     "prompt_swap_dial": "#7F7F7F",
+    "whole_blend_dial": "#56B4E9",
 }
 MARKS = {
     "dci": "o",
@@ -22,6 +23,7 @@ MARKS = {
     "prompt_weight_dial": "D",
     "checkpoint_dial": "v",
     "prompt_swap_dial": "X",
+    "whole_blend_dial": "P",
 }
 NAMES = {
     "dci": "DCI (window)",
@@ -30,12 +32,19 @@ NAMES = {
     "prompt_weight_dial": "prompt weight",
     "checkpoint_dial": "earlier checkpoint",
     "prompt_swap_dial": "prompt swap",
+    "whole_blend_dial": "whole output blended",
     "ico": "ICO along its training",
     "fixed_template": "fixed template along its training",
 }
-DIALS = tuple(COLOURS)
+WHOLE = "whole_blend_dial"  # of joint attention alone
+DIALS = tuple(dial for dial in COLOURS if dial != WHOLE)  # plain dials, and DCI
 FAINT = "#888888"
 Numbers = Mapping[str, Any]
+
+
+def dials_of(found: Mapping[str, object]) -> list[str]:
+    """The dials among these, DCI first."""
+    return [name for name in COLOURS if name in found]
 
 
 def name_of(method: str) -> str:

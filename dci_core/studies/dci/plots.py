@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .plot_style import COLOURS, DIALS, FAINT, MARKS, dots, finish, name_of, points_of
+from .plot_style import COLOURS, FAINT, MARKS, dials_of, dots, finish, name_of, points_of
 from .statistics import frontier
 
 Summary = Mapping[str, Any]
@@ -50,7 +50,7 @@ def frontier_panel(axes: Axes, settings: Summary, title: str) -> None:
     """One set of prompts: every setting as a mark, those of the frontier joined."""
     plain = settings["plain"]["plain"]
     at = (plain["likeness"]["value"], plain["following"]["value"])
-    for dial in DIALS:
+    for dial in dials_of(settings):
         dial_marks(axes, settings[dial], at, COLOURS[dial], MARKS[dial], name_of(dial))
     axes.plot(*at, marker="*", color="black", ms=15, ls="none", label="plain sampling", zorder=5)
     axes.axvline(SHARE * at[0], color=FAINT, ls=":", lw=1.2)
@@ -86,8 +86,8 @@ def reach_plot(summary: Summary) -> Figure:
     )
     for row, (title, part) in zip(panels, parts, strict=True):
         for axes, (name, words) in zip(row, numbers, strict=True):
-            found = {name_of(dial): part[name][dial] for dial in DIALS}
-            dots(axes, found, [COLOURS[dial] for dial in DIALS])
+            dials = dials_of(part[name])
+            dots(axes, {name_of(dial): part[name][dial] for dial in dials}, [COLOURS[dial] for dial in dials])
             axes.set_title(f"{title}: {words}", fontsize=10)
     return figure
 

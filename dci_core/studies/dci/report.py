@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from .plot_style import DIALS, name_of
+from .plot_style import DIALS, dials_of, name_of
 from .report_defaults import defaults_table
 
 Summary = Mapping[str, Any]
@@ -23,10 +24,7 @@ PLOTS = {
 
 def write_report(summary: Summary, plots: Sequence[str]) -> str:
     """The whole page: the answer first, then each study with its plots."""
-
-    def shown(*names: str) -> list[str]:
-        return [f"![{PLOTS[name]}]({name})\n\n*{PLOTS[name]}.*" for name in names if name in plots]
-
+    shown = partial(shown_plots, plots)
     parts = [head(summary)]
     if "inference" in summary:
         parts += [answer(summary), *shown("frontier.png", "reach.png"), reach_section(summary), leads_section(summary)]
@@ -43,6 +41,11 @@ def write_report(summary: Summary, plots: Sequence[str]) -> str:
         parts.append(choice_section(summary))
     parts += ["## Where the defaults come from\n\n" + defaults_table(), METHOD]
     return "\n\n".join(parts) + "\n"
+
+
+def shown_plots(plots: Sequence[str], *names: str) -> list[str]:
+    """These plots with their captions, those of them that were drawn."""
+    return [f"![{PLOTS[name]}]({name})\n\n*{PLOTS[name]}.*" for name in names if name in plots]
 
 
 METHOD = """## How it is measured
@@ -94,13 +97,14 @@ def answer(summary: Summary) -> str:
 def verdict(part: Summary) -> str:
     """DCI against the best plain dial at 95% of plain likeness, then against every other in hypervolume."""
     at = part[AT_SHARE]
-    best = max((dial for dial in DIALS if dial != "dci"), key=lambda dial: at[dial]["value"])
+    rivals = [dial for dial in dials_of(at) if dial != "dci"]
+    best = max((dial for dial in rivals if dial in DIALS), key=lambda dial: at[dial]["value"])
     lead = part["dci_minus"][best][AT_SHARE]
     told = (
         f"at 95% of plain likeness DCI follows {text(at['dci'])} of what is asked, the best plain dial "
         f"({name_of(best)}) {text(at[best])}; the difference is {text(lead, '+')}: {decided(lead)}."
     )
-    ahead = {d: decided(part["dci_minus"][d][HYPERVOLUME]) for d in DIALS if d != "dci"}
+    ahead = {d: decided(part["dci_minus"][d][HYPERVOLUME]) for d in rivals}
     sides = {word: [name_of(d) for d, found in ahead.items() if found == word] for word in WORDS}
     words = "; ".join(f"{word} {AGAINST[word]}{', '.join(names)}" for word, names in sides.items() if names)
     return f"{told} By hypervolume: {words}."
@@ -119,7 +123,7 @@ def reach_section(summary: Summary) -> str:
     """The two numbers of every dial, all prompts and low-prior ones."""
     low = summary["low_prior"]
     lines = []
-    for dial in DIALS:
+    for dial in dials_of(summary[AT_SHARE]):
         lines.append(
             [name_of(dial), *(text(part[name][dial]) for part in (summary, low) for name in (HYPERVOLUME, AT_SHARE))]
         )
@@ -133,7 +137,7 @@ def reach_section(summary: Summary) -> str:
 def leads_section(summary: Summary) -> str:
     """DCI minus every plain dial, from the same pictures' draws, all prompts and low-prior ones."""
     lines = []
-    for dial in (dial for dial in DIALS if dial != "dci"):
+    for dial in dials_of(summary["dci_minus"]):
         found = [part["dci_minus"][dial][name] for part in (summary, summary["low_prior"]) for name in LEADS]
         lines.append([name_of(dial), *(mark(lead) for lead in found)])
     columns = ["DCI minus", "hypervolume", "following at 95% likeness", "low-prior: hypervolume", "low-prior: at 95%"]
@@ -157,8 +161,7 @@ def by_look_section(summary: Summary) -> str:
     parts = summary["by_look"]
     lines = [
         [name_of(dial), *(text(part["dci_minus"][dial][lead], "+") for part in parts.values() for lead in LEADS)]
-        for dial in DIALS
-        if dial != "dci"
+        for dial in dials_of(next(iter(parts.values()))["dci_minus"])
     ]
     columns = ["DCI minus", *(f"{words}: {name}" for words in parts for name in ("hypervolume", "at 95%"))]
     return "## By what the base had seen\n\n" + table(columns, lines)
@@ -224,8 +227,11 @@ def spring_cells(one: Summary) -> list[str]:
 
 def judge_section(summary: Summary) -> str:
     """The judge's gates and controls."""
+    return "## The judge is judged\n\n" + gate_table(summary["judge"])
+
+
+def gate_table(readings: Sequence[Summary]) -> str:
+    """A line for each reading."""
     word = {None: "", True: "passed", False: "**failed**"}
-    lines = [
-        [one["gate"], one["what"], f"{one['value']:.3f}", one["asked"], word[one["passed"]]] for one in summary["judge"]
-    ]
-    return "## The judge is judged\n\n" + table(["gate", "what", "value", "asked", ""], lines)
+    lines = [[one["gate"], one["what"], f"{one['value']:.3f}", one["asked"], word[one["passed"]]] for one in readings]
+    return table(["gate", "what", "value", "asked", ""], lines)

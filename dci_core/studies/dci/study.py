@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...errors import BadSettings
-from ...tiny.defaults import TINY_DCI
+from ...tiny.defaults import TINY_DCI, UNET
+from ..worlds import PARTS
 from . import study_anatomy, study_choice, study_claim, study_inference, study_judge, study_training
 from .cells import Bench, Cell, key_of
 from .crew import Job, Tools, Tools_contra, work
 from .dials import AUXILIARY
-from .ground import PARTS, Lesson, Shelf, hash_files
+from .ground import Lesson, Shelf, hash_files
 from .protocol import Ground, Size
 from .store import Store
 
@@ -22,7 +23,7 @@ STUDIES = {"a": "training", "b": "inference", "c": "anatomy", "judge": "judge", 
 USUAL = "a,b,c,judge"  # `choice` came before them: its result stands in the defaults
 TOGETHER = 4  # concepts whose lessons and cells are done before the next ones': what is stopped is done for some
 LESSON_STEP = 20  # a training step takes as long as so many rows of sampling
-JUDGE_PARTS = (*PARTS, "judge")
+JUDGE_PARTS = (*PARTS[UNET], "judge")
 
 
 class Piece(Job[Tools_contra], Protocol[Tools_contra]):
@@ -57,6 +58,13 @@ class Plan:
             "auxiliary": AUXILIARY,
             "weights": hash_files(weights, JUDGE_PARTS),
         }
+
+
+class Planned(Protocol):
+    """A plan of either small world."""
+
+    def cells(self) -> dict[str, Cell]:
+        """Every cell by its key."""
 
 
 def cells_of(letter: str, size: Size, ground: Ground) -> list[Cell]:
@@ -127,7 +135,7 @@ class Work:
                 yield Work(lessons, cells, self.shelf)
 
 
-def still_to_do(plan: Plan, store: Store, shelf: Shelf) -> Work:
+def still_to_do(plan: Planned, store: Store, shelf: Shelf) -> Work:
     """The cells without a result, and the lessons that they need and that are not there."""
     open_cells = [(key, cell) for key, cell in plan.cells().items() if key not in store.results]
     open_cells.sort(key=lambda pair: repr(pair[1].lesson))  # so that a worker seldom changes its model

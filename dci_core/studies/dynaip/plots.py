@@ -15,7 +15,7 @@ from ..dci.summary import AT_SHARE
 from .ways import NO_REFERENCE
 
 Summary = Mapping[str, Any]
-PALETTE, SHAPES = [*COLOURS.values(), "#56B4E9"], [*MARKS.values(), "P"]
+PALETTE = list(COLOURS.values())
 NAMES = {
     "adapter": "decoupled (text scale 0), scale 0.4 to 1.2",
     "trained_wiring": "as trained (text scale 1), scale 0.4 to 1.2",
@@ -25,7 +25,7 @@ NAMES = {
     "granularity": "granularity -1 to 1",
     "last_layer": "last-layer adapter, scale 0.4 to 1.2",
 }
-LOOKS = dict(zip(NAMES, zip(PALETTE, SHAPES, strict=True), strict=True))
+LOOKS = dict(zip(NAMES, zip(PALETTE, MARKS.values(), strict=True), strict=True))
 FACTOR_NAMES = {"x": "horizontal place", "size": "size", "side": "side it looks to", "light": "light"}
 
 

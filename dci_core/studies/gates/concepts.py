@@ -19,6 +19,7 @@ from ...ico.result import make_concept
 from ...ico.settings import IcoSettings
 from ...ico.state import TrainState, begin_training
 from ...ico.train import StepReport, train_steps
+from ...model import Model
 from ...text.prompts import Prompts
 from ...tiny.defaults import TINY_ICO
 from ...tiny.judge import Judge, verdict
@@ -28,6 +29,7 @@ from ...tiny.world.captions import caption
 from ...tiny.world.concepts import CONCEPTS, HELD_OUT_LOOKS, HeldOut
 from ...tiny.world.scene import Rendered, Scene, random_place, random_thing, render
 from ...tiny.world.words import NOUNS, RARE_WORDS
+from ..worlds import SmallWorld
 from .trial import Ask, asks_for, pictures_of, scale_for, to_tensor
 
 LEAST_LIKENESS = 0.7
@@ -35,7 +37,7 @@ SEEDS = (0, 1, 2, 3)
 CLASS_PICTURES, CLASS_SEED = 40, 515_000
 
 
-def begin(world: World, thing: HeldOut, kind: str, settings: IcoSettings) -> tuple[TrainingData, TrainState]:
+def begin(world: SmallWorld, thing: HeldOut, kind: str, settings: IcoSettings) -> tuple[TrainingData, TrainState]:
     """The training of a held-out object at its first step, on its reference pictures."""
     latents = in_both_flips(world, thing.references(kind))
     data = TrainingData(latents, captions=(None,) * len(latents))
@@ -46,20 +48,20 @@ def begin(world: World, thing: HeldOut, kind: str, settings: IcoSettings) -> tup
     return data, state
 
 
-def in_both_flips(world: World, pictures: Sequence[Rendered]) -> Tensor:
+def in_both_flips(world: SmallWorld, pictures: Sequence[Rendered]) -> Tensor:
     """Latents of the pictures and of their mirror images, [b 2 c h w]."""
     pixels = to_tensor(pictures)
     with torch.no_grad():
         return torch.stack((world.codec.encode(pixels), world.codec.encode(pixels.flip(-1))), dim=1)
 
 
-def rare_tokens(model: TinyModel, settings: IcoSettings) -> dict[str, list[int]]:
+def rare_tokens(model: Model, settings: IcoSettings) -> dict[str, list[int]]:
     """The meaningless words that modifier tokens start from."""
     words = RARE_WORDS[: settings.modifier_tokens]
     return {"clip_l": [model.encoders["clip_l"].tokenize(word)[0] for word in words]}
 
 
-def with_class_pictures(world: World, data: TrainingData, noun: str) -> TrainingData:
+def with_class_pictures(world: SmallWorld, data: TrainingData, noun: str) -> TrainingData:
     """The data with captioned pictures of other things of the noun: always the same ones, no held-out look."""
     rng = np.random.default_rng(CLASS_SEED + NOUNS.index(noun))
     scenes: list[Scene] = []

@@ -13,10 +13,12 @@ from torch.nn.functional import avg_pool2d
 from ...attention.call import AttentionCall
 from ...attention.layers import LayerId
 from ...attention.spans import attention_probabilities
-from ...model import Text
+from ...dci.guidance import denoise_at
+from ...model import Model, Text
 from ...noise.schedule import sd_schedule
+from ...text.captions import pick_text
 from ...text.prompts import encode_text
-from ...tiny.model import TinyModel, World
+from ...tiny.model import World
 from ...tiny.readings import Reading, auc, reading
 from ...tiny.world.captions import article, look_in_words
 from ...tiny.world.scene import Rendered, Scene, random_thing, render
@@ -26,7 +28,7 @@ from .trial import to_tensor
 SEED = 424_202
 
 
-def noun_places(model: TinyModel, prompt: str, noun: str) -> list[int]:
+def noun_places(model: Model, prompt: str, noun: str) -> list[int]:
     """Slots of the noun's tokens in a prompt's context."""
     ids, words = model.encoders["clip_l"].tokenize(prompt), model.encoders["clip_l"].tokenize(noun)
     start = next(i for i in range(len(ids)) if ids[i : i + len(words)] == words)
@@ -34,8 +36,11 @@ def noun_places(model: TinyModel, prompt: str, noun: str) -> list[int]:
 
 
 @torch.no_grad()
-def noun_maps(model: TinyModel, latents: Tensor, text: Text, slots: list[int], timestep: int) -> dict[LayerId, Tensor]:
-    """Each layer's attention on the noun's slots, mean over heads, [b h w]."""
+def noun_maps(model: Model, x: Tensor, sigma: float, text: Text, slots: list[int]) -> dict[LayerId, Tensor]:
+    """Each layer's attention on the noun's slots among all of the text, mean over heads, [b h w].
+
+    x  [b c h w], latents with noise of that sigma
+    """
     maps: dict[LayerId, Tensor] = {}
 
     def rule(call: AttentionCall) -> Tensor:
@@ -44,10 +49,7 @@ def noun_maps(model: TinyModel, latents: Tensor, text: Text, slots: list[int], t
         maps[call.layer] = rearrange(mean, "b (h w) -> b h w", h=call.grid[0])
         return call.plain()
 
-    sigma = torch.full((len(latents),), sd_schedule().sigma(timestep))
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(timestep))
-    rows = Text(text.hidden.expand(len(latents), -1, -1))
-    model.denoise(latents + sigma[:, None, None, None] * noise, sigma, rows, rule)
+    denoise_at(model, x, sigma, pick_text(text, [0] * len(x)), rule)
     return maps
 
 
@@ -63,9 +65,9 @@ def attention_gate(world: World, timestep: int = 500, pictures_each: int = 4) ->
             prompt = f"{article(look_in_words(thing))} {PLACES[str(place)]}"
             with torch.no_grad():
                 latents = world.codec.encode(to_tensor(rendered))
-            maps = noun_maps(
-                world.model, latents, encode_text(world.model, prompt), noun_places(world.model, prompt, noun), timestep
-            )
+            noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(timestep))
+            sigma, text = sd_schedule().sigma(timestep), encode_text(world.model, prompt)
+            maps = noun_maps(world.model, latents + sigma * noise, sigma, text, noun_places(world.model, prompt, noun))
             collect(maps, rendered, found, by_layer)
     scores = {side: float(np.mean(values)) for side, values in found.items()}
     for side, score in sorted(scores.items(), reverse=True):

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ...dci.branches import DciSettings
 from ...dci.run import SampleSettings, sample_latents
+from ...model import Model
 from ...text.prompts import Prompts
 from ...tiny.codec import Codec
 from ...tiny.defaults import TINY_SAMPLE
 from ...tiny.judge import Judge, Scale, Verdict, make_scale, verdict
-from ...tiny.model import TinyModel
 from ...tiny.world.concepts import HeldOut
 from ...tiny.world.scene import Rendered, Scene, random_thing, render
 from ...tiny.world.words import COMPANIONS, HOMES, NEVER, NEVER_BESIDE, PLACES
@@ -83,7 +83,7 @@ def scale_for(judge: Judge, thing: HeldOut, kind: str = "varied") -> Scale:
 
 @torch.no_grad()
 def pictures_of(
-    model: TinyModel,
+    model: Model,
     codec: Codec,
     prompts: Prompts,
     seeds: Sequence[int],

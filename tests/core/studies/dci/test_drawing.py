@@ -16,6 +16,7 @@ from dci_core.studies.dci.drawing import Rows, draw_rows
 from dci_core.studies.gates.trial import asks_for
 from dci_core.text.prompts import Prompts
 from dci_core.text.tokens import PromptPair
+from dci_core.tiny.flow.concept_model import TinyFlowModel
 from dci_core.tiny.model import TinyModel
 from dci_core.tiny.world.concepts import CONCEPTS
 
@@ -29,14 +30,14 @@ def model() -> TinyModel:
     return TinyModel.random(5)
 
 
-def pair_prompts(model: TinyModel, template: str) -> Prompts:
+def pair_prompts(model: TinyModel | TinyFlowModel, template: str) -> Prompts:
     pair = PromptPair.from_template(
         template, trigger="zor", noun="fish", auxiliary="cat", encoder=model.encoders["clip_l"]
     )
     return Prompts.from_pair(model, pair)
 
 
-def all_rows(model: TinyModel) -> tuple[list[Prompts], Rows]:
+def all_rows(model: TinyModel | TinyFlowModel) -> tuple[list[Prompts], Rows]:
     prompts = [pair_prompts(model, template) for template in TEMPLATES]
     return prompts, Rows(prompts, (0, 0, 1, 1, 2, 2), SEEDS * 3)
 
@@ -70,6 +71,21 @@ def test_the_swap_over_a_batch_of_prompts_is_the_core_s(model: TinyModel) -> Non
     prompts, rows = all_rows(model)
     expected = [sample_swapped(model, p, window=0.5, seeds=SEEDS, settings=SETTINGS).concept for p in prompts]
     assert close(draw_rows(model, rows, SETTINGS, swap_window=0.5), torch.cat(expected))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("blends_whole", [False, True])
+def test_a_batch_of_prompts_on_the_flow_is_the_core_s(blends_whole: bool) -> None:
+    model = TinyFlowModel.random(5)
+    prompts, rows = all_rows(model)
+    euler = replace(SETTINGS, sampler="euler")
+    dci = DciSettings(window=0.7, guidance="aligned", blends_whole=blends_whole)
+    for how in (None, dci):
+        expected = [sample_latents(model, p, seeds=SEEDS, settings=euler, dci=how).concept for p in prompts]
+        assert close(draw_rows(model, rows, euler, how), torch.cat(expected))
+    swapped = [sample_swapped(model, p, window=0.5, seeds=SEEDS, settings=euler).concept for p in prompts]
+    assert close(draw_rows(model, rows, euler, swap_window=0.5), torch.cat(swapped))
+    assert not close(draw_rows(model, rows, euler, dci), draw_rows(model, rows, euler))
 
 
 @torch.no_grad()

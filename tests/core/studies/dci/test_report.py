@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from dci_core.studies.dci.dials import dials
-from dci_core.studies.dci.plot_style import DIALS
+from dci_core.studies.dci.plot_style import COLOURS, MARKS, dials_of, name_of
 from dci_core.studies.dci.protocol import GROUND, QUICK
 from dci_core.studies.dci.report import AT_SHARE, HYPERVOLUME, decided, leads_section, verdict
 from dci_core.studies.dci.report_defaults import OTHERS, defaults_table
+
+DIALS = tuple(dials(QUICK.plain, GROUND.earlier))
 
 
 def number(value: float, half: float = 0.01) -> dict[str, float]:
@@ -46,7 +48,9 @@ def test_only_decided_leads_are_bold() -> None:
 
 
 def test_every_dial_of_the_study_is_one_of_the_plots() -> None:
-    assert tuple(dials(QUICK.plain, GROUND.earlier)) == DIALS
+    assert dials_of(dict.fromkeys(DIALS)) == list(DIALS) and DIALS[0] == "dci"
+    assert dials_of({"plain": 0, "control": 0, "whole_blend_dial": 0}) == ["whole_blend_dial"]
+    assert set(COLOURS) == set(MARKS) and all(name_of(dial) != dial for dial in COLOURS)
 
 
 def test_every_default_says_where_it_comes_from() -> None:

@@ -11,12 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from dci_core.attention.call import AttentionRule
+from dci_core.attention.call import AttentionCall, AttentionRule
 from dci_core.attention.layers import LayerId, LayerMask
+from dci_core.attention.rows import TokenRows
 from dci_core.concept.apply import apply_concept
 from dci_core.concept.deltas import Delta, LayerDelta
 from dci_core.concept.learned import Concept
-from dci_core.dci.branches import DciSettings
+from dci_core.dci.branches import DciSettings, usual_guidance
+from dci_core.dci.dbim import DbimSettings, dbim_rule
+from dci_core.dci.maps import BranchRows
 from dci_core.dci.replay import Replay
 from dci_core.dci.run import Sampled, SampleSettings, sample_latents, sample_swapped
 from dci_core.errors import BadLayers, BadSettings
@@ -24,7 +27,7 @@ from dci_core.families.table import find_family
 from dci_core.model import Text
 from dci_core.noise.flow_schedule import FlowSchedule
 from dci_core.text.prompts import Prompts
-from dci_core.text.tokens import PromptPair
+from dci_core.text.tokens import PairTokens, PromptPair, TokenSet
 from dci_core.tiny.flow.concept_model import TinyFlowModel
 from dci_core.tiny.flow.sampling import FlowSettings, sample_flow
 
@@ -146,6 +149,48 @@ def test_a_run_may_start_from_latents_at_its_own_time() -> None:
     noise = sampled(None, start=torch.zeros_like(start), sigmas=times).concept
     assert torch.allclose(FAMILY.schedule.noised(start, 0.25, start), start)
     assert not torch.allclose(some, noise, atol=1e-2)
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_the_control_blends_the_whole_output_and_dbim_the_texts_part(is_whole: bool) -> None:
+    g = torch.Generator().manual_seed(5)
+    q, k, v = (torch.randn(2, 9, 8, generator=g) for _ in range(3))
+    layer, rows = LayerId("double", 0), TokenRows(slice(0, 5), slice(5, 9))
+    call = AttentionCall(q, k, v, k[:, :5], 2, (2, 2), layer, rows=rows)
+    words = TokenSet(length=5, real=(1, 2, 3), span=(2,))
+    settings = DbimSettings(shares={layer: 1.0}, fixed_weight=0.3, blends_whole=is_whole)
+    tokens = PairTokens(concept=words, auxiliary=words)
+    out = dbim_rule(settings, BranchRows((0,), (1,)), tokens, torch.device("cpu"))(call)
+    plain, text, image = call.plain(), rows.text, rows.image
+    if is_whole:
+        naive = 0.3 * plain[0, image] + 0.7 * plain[1, image]
+    else:
+        parts, masses = [], []
+        for row in range(2):
+            logits = torch.einsum("nhd,mhd->hnm", *(x[row].view(9, 2, 4) for x in (q[:, :], k)))[:, image] / 2
+            odds = logits.softmax(-1)
+            masses.append(odds[..., text].sum(-1))
+            alone = logits[..., text].softmax(-1)
+            parts.append(torch.einsum("hnm,mhd->nhd", alone, v[row, text].view(5, 2, 4)))
+        moved = 0.7 * masses[0].T[..., None] * (parts[1] - parts[0])
+        naive = plain[0, image] + moved.reshape(4, 8)
+    torch.testing.assert_close(out[0, image], naive)
+    assert torch.equal(out[0, text], plain[0, text]) and torch.equal(out[1], plain[1])
+
+
+def test_the_two_blends_differ_and_halves_know_which() -> None:
+    whole = replace(DCI, blends_whole=True)
+    assert not torch.allclose(sampled(whole).concept, sampled(DCI).concept, atol=1e-3)
+    replayed = sampled(whole, replay=Replay())
+    torch.testing.assert_close(replayed.concept, sampled(whole).concept, atol=1e-4, rtol=1e-3)
+    replay = Replay()
+    sampled(DCI, replay=replay)
+    assert torch.equal(sampled(whole, replay=replay).concept, replayed.concept)
+
+
+def test_where_nobody_chooses_a_flow_is_aligned_and_a_diffusion_shared() -> None:
+    found = {name: usual_guidance(find_family(name)) for name in ("tiny_flow", "tiny", "sd15", "sdxl")}
+    assert found == {"tiny_flow": "aligned", "tiny": "shared", "sd15": "shared", "sdxl": "shared"}
 
 
 def test_the_swap_is_a_control_here_too() -> None:
