@@ -105,6 +105,7 @@ def test_advanced_inputs_fold_in_the_classic_renderer_and_are_left_to_nodes2(pag
 def test_a_trigger_completes_in_any_prompt(page: Page) -> None:
     page.point(*ASIDE)
     page.run(ADD.format("CLIPTextEncode"))
+    page.run("app.graph._nodes[0].widgets[0].value = ''")  # Nodes 2.0 may keep the text of the node before
     box = "[...document.querySelectorAll('textarea')].find((area) => area.getBoundingClientRect().width > 50)"
     page.click(box)
     page.write("a photo of zo")
