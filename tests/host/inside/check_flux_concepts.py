@@ -120,7 +120,7 @@ def learns(kind: str) -> None:
         in_new_folder(check)
     (kept, losses), (recomputed, others) = found
     assert len(losses) == 2 and kept.family == f"lab_{kind}" and kept.cover.picture is not None
-    assert list(kept.tokens) == list(family(kind).encoders)
+    assert set(kept.tokens) == set(family(kind).encoders)
     assert all(float(delta.k.dense().norm()) > 0 for delta in kept.deltas.values()) and len(kept.deltas) == DOUBLES
     assert distance(torch.tensor(losses), torch.tensor(others)) < 1e-4 and same(kept, recomputed, 1e-2)
     assert "forward" not in vars(worlds(kind)[0].model.diffusion_model.double_blocks[0])
