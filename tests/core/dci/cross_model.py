@@ -27,6 +27,7 @@ class CrossTokens:
     table: Tensor
     width: int = WIDTH
     length: int = LENGTH
+    begin: int = 1
 
     def tokenize(self, text: str) -> list[int]:
         words = text.lower().replace(".", " . ").replace("-", " ").split()
