@@ -28,6 +28,7 @@ class TokenSet:
     """Slots of one prompt in its context, counted over the whole context (slot 0 is the first begin mark).
 
     span    slots of the words that are looked for
+    parts   the span by concept, where the prompt holds several: each one's slots; empty: the span is of one
     real    slots of every word; begin marks, end marks and padding of each chunk are left out
     length  slots of the context in all, for hosts that repeat a short context; None: all there are
     """
@@ -35,6 +36,7 @@ class TokenSet:
     span: tuple[int, ...]
     real: tuple[int, ...]
     length: int | None = None
+    parts: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.span or not set(self.span) <= set(self.real):
@@ -54,6 +56,11 @@ class TokenSet:
         slots = [place // words * chunk + 1 + place % words for place in range(num_ids)]
         num_chunks = max(-(-num_ids // words), 1)
         return cls(tuple(slots[place] for place in places), tuple(slots), num_chunks * chunk)
+
+    @property
+    def spans_in_real(self) -> tuple[tuple[int, ...], ...]:
+        """Each concept's span as positions within `real`."""
+        return tuple(tuple(self.real.index(slot) for slot in span) for span in self.parts or (self.span,))
 
     @property
     def span_in_real(self) -> tuple[int, ...]:
