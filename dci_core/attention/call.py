@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -23,10 +24,11 @@ Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """(q, k, v, heads) -> hidden, all [rows tokens (heads d)]; the host may supply its fastest kernel."""
 
 
-def plain_attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Ordinary attention without a mask; [rows n (heads d)] in and out."""
+def plain_attend(q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
+    """Ordinary attention; [rows n (heads d)] in and out. bias [rows n m] is added to the logits; None: nothing."""
     q, k, v = (split_heads(x, heads) for x in (q, k, v))
-    return rearrange(scaled_dot_product_attention(q, k, v), "rows heads n d -> rows n (heads d)")
+    added = None if bias is None else bias[:, None].to(q.dtype)
+    return rearrange(scaled_dot_product_attention(q, k, v, attn_mask=added), "rows heads n d -> rows n (heads d)")
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -62,6 +64,8 @@ class AttentionCall:
     rows     where text and image lie in a joint sequence; None: cross-attention
     project  the joint sequence's (k, v) when the text's own are changed by so much before norms and rotary, each
              [rows t (heads d)]; None: keys and values are as they were projected
+    bias     [rows n t], added to the logits of image queries on text keys, where some words are for some places only;
+             None: every place hears every word
     """
 
     q: Tensor
@@ -74,6 +78,7 @@ class AttentionCall:
     attend: Attend = plain_attend
     rows: TokenRows | None = None
     project: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    bias: Tensor | None = None
 
     @property
     def image(self) -> slice:
@@ -96,8 +101,28 @@ class AttentionCall:
         return split_heads(self.k[:, self.text], self.heads)
 
     def plain(self) -> Tensor:
-        """The block's ordinary result before its output projection, [rows n (heads d)]."""
-        return self.attend(self.q, self.k, self.v, self.heads)
+        """The block's ordinary result before its output projection, [rows n (heads d)].
+
+        With a bias, what it changes is added to what `attend` gives: rows without one keep their bits, and so does what
+        another pack adds there.
+        """
+        out = self.attend(self.q, self.k, self.v, self.heads)
+        bias = self.bias_on_keys()
+        if bias is None:
+            return out
+        asks = self.q[:, self.image], self.k, self.v, self.heads
+        changed = plain_attend(*asks, bias) - plain_attend(*asks, torch.zeros_like(bias))
+        whole = out.clone()
+        whole[:, self.image] += changed.to(out.dtype)
+        return whole
+
+    def bias_on_keys(self) -> Tensor | None:
+        """The bias over all keys, [rows n m]; None where there is none."""
+        if self.bias is None or self.rows is None:
+            return self.bias
+        whole = self.bias.new_zeros(*self.bias.shape[:2], self.k.shape[1])
+        whole[:, :, self.text] = self.bias
+        return whole
 
     def text_part(self, out: Tensor) -> Tensor:
         """What the image tokens read of the text, as a mean over the text alone, [rows n (heads d)].
@@ -106,13 +131,13 @@ class AttentionCall:
         """
         if self.rows is None:
             return out
-        return plain_attend(self.q[:, self.image], self.k[:, self.text], self.v[:, self.text], self.heads)
+        return plain_attend(self.q[:, self.image], self.k[:, self.text], self.v[:, self.text], self.heads, self.bias)
 
     def text_share(self) -> Tensor | None:
         """Share of each image token's attention that falls on the text, [rows heads n]; None: all of it."""
         if self.rows is None:
             return None
-        return share_of_keys(self.image_queries, split_heads(self.k, self.heads), self.text)
+        return share_of_keys(self.image_queries, split_heads(self.k, self.heads), self.text, self.bias_on_keys())
 
     def moved(self, k: Tensor, v: Tensor) -> AttentionCall:
         """The same call with the text's keys and values changed by so much where they are projected, in fp32."""
@@ -126,7 +151,8 @@ class AttentionCall:
 
     def of_rows(self, choose: Callable[[Tensor], Tensor]) -> AttentionCall:
         """The same call for some rows of its batch; `choose` takes them."""
-        return replace(self, q=choose(self.q), k=choose(self.k), v=choose(self.v))
+        bias = None if self.bias is None else choose(self.bias)
+        return replace(self, q=choose(self.q), k=choose(self.k), v=choose(self.v), bias=bias)
 
 
 AttentionRule = Callable[[AttentionCall], Tensor]

@@ -5,12 +5,46 @@ Source: dynaip.md section 5 (candidate 1), reconstruction.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+from ..errors import BadSettings
+
+BOXES = {"left": (0, 0, 0.5, 1), "right": (0.5, 0, 0.5, 1), "top": (0, 0, 1, 0.5), "bottom": (0, 0.5, 1, 0.5)}
+BOX_CELLS = 64  # of a box's mask, each way; its edges are shared out among them
+
+
+def read_box(text: str) -> Tensor | None:
+    """A box as a mask [BOX_CELLS BOX_CELLS] in 0..1; None for empty text. Raises BadSettings.
+
+    text  "left", "right", "top", "bottom", or "x y width height" as shares of the picture, as in "0.1 0.2 0.4 0.5"
+    """
+    words = text.lower().replace(",", " ").split()
+    if not words:
+        return None
+    try:
+        x, y, width, height = BOXES[words[0]] if len(words) == 1 and words[0] in BOXES else map(float, words)
+    except ValueError:
+        x = y = width = height = math.nan
+    if not (x >= 0 and y >= 0 and width > 0 and height > 0 and x + width <= 1.0001 and y + height <= 1.0001):
+        raise BadSettings(
+            f'the box is "{text.strip()}"',
+            f"{', '.join(BOXES)}, or x y width height as shares of the picture are expected",
+            "write it as 0.1 0.2 0.4 0.5",
+        )
+    return covered(y, height)[:, None] * covered(x, width)[None]
+
+
+def covered(start: float, length: float) -> Tensor:
+    """How much of each of BOX_CELLS cells a stretch covers, [BOX_CELLS]; in shares of the whole."""
+    cells = torch.arange(BOX_CELLS, dtype=torch.float32)
+    ends = torch.minimum(cells + 1, torch.tensor((start + length) * BOX_CELLS))
+    return (ends - torch.maximum(cells, torch.tensor(start * BOX_CELLS))).clamp(0, 1)
 
 
 def region_on(region: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -124,3 +124,45 @@ def test_a_share_of_zero_leaves_a_joint_call_alone() -> None:
     out = dbim_rule(settings, BranchRows((0,), (1,)), TOKENS, torch.device("cpu"))(call)
     assert torch.equal(out, plain_attend(call.q, call.k, call.v, HEADS))
     assert torch.equal(out, replace(call, rows=None).plain())
+
+
+def biased(call: AttentionCall, row: int = 0, slot: int = 2) -> AttentionCall:
+    """The call in which one row hears one word in half of its places only."""
+    bias = torch.zeros(call.q.shape[0], IMAGE, TEXT)
+    bias[row, : IMAGE // 2, slot] = -9.0
+    return replace(call, bias=bias)
+
+
+@pytest.mark.parametrize("rows", [None, *ROWS], ids=["cross", "text first", "image first"])
+def test_a_bias_is_added_to_the_logits_of_the_words(rows: TokenRows | None) -> None:
+    call = joint_call(ROWS[0] if rows is None else rows)
+    if rows is None:
+        call = replace(call, q=call.q[:, :IMAGE], k=call.k[:, :TEXT], v=call.v[:, :TEXT], rows=None)
+    heard = biased(call)
+    out, bias = heard.plain(), heard.bias
+    assert bias is not None
+    for head in range(HEADS):
+        q, k, v = (by_head(x[0], head) for x in (call.q[:, call.image], call.k, call.v))
+        logits = q @ k.T / DIM**0.5
+        logits[:, call.text] += bias[0]
+        torch.testing.assert_close(by_head(out[0, call.image], head), logits.softmax(-1) @ v)
+        share = heard.text_share()
+        if share is not None:
+            odds = logits.softmax(-1)[:, call.text]
+            torch.testing.assert_close(share[0, head], odds.sum(-1))
+            part = by_head(heard.text_part(out)[0], head)
+            torch.testing.assert_close(part, odds @ v[call.text] / odds.sum(-1, keepdim=True))
+    assert not torch.allclose(out[0], call.plain()[0], atol=1e-3)
+    assert torch.equal(out[1], call.plain()[1])
+
+
+def test_a_bias_keeps_what_another_pack_adds_to_the_attention() -> None:
+    call = joint_call(ROWS[0])
+    added = replace(call, attend=lambda q, k, v, heads: plain_attend(q, k, v, heads) + 5)
+    torch.testing.assert_close(biased(added).plain(), biased(call).plain() + 5)
+
+
+def test_a_bias_goes_with_its_rows() -> None:
+    call = biased(joint_call(ROWS[0]), row=1)
+    alone = call.of_rows(lambda x: x[1:])
+    torch.testing.assert_close(alone.plain()[0], call.plain()[1])
