@@ -98,10 +98,16 @@ def branch_weights(
     strength       scale on the auxiliary side; larger gives the context more room
     gain           what each map sums to over n after its spatial softmax
     returns        [b heads n], in 0..1; the auxiliary share is one minus it
+
+    Of several concepts, maps [b heads n parts], each is weighed by itself against its own stand-in, and every place
+    goes by the one that claims it most: one concept named twice changes nothing, each keeps its whole contrast, and
+    flat maps give what they give for one. One span of all words would share one map's gain among them.
     """
-    concept = (sharpness * concept_map).softmax(dim=-1)
-    auxiliary = (sharpness * auxiliary_map).softmax(dim=-1)
-    return (gain * torch.sub(concept, auxiliary, alpha=strength)).sigmoid()
+    several = concept_map.ndim == 4
+    concept = (sharpness * concept_map).softmax(dim=2)
+    auxiliary = (sharpness * auxiliary_map).softmax(dim=2)
+    balance = gain * torch.sub(concept, auxiliary, alpha=strength)
+    return (balance.amax(dim=-1) if several else balance).sigmoid()
 
 
 def integrate(
@@ -201,11 +207,11 @@ def dbim_rule(
 def weigh(settings: DbimSettings, call: AttentionCall, mass: Tensor, noun: Tensor) -> Tensor:
     """Share of the concept branch, [b heads n], from the attention on its span and on the auxiliary noun."""
     if settings.fixed_weight is not None:
-        return torch.full_like(mass, settings.fixed_weight)
+        return torch.full_like(mass[..., 0] if mass.ndim == 4 else mass, settings.fixed_weight)
     return branch_weights(
         mass,
         noun if settings.inverts_noun else 1 - noun,
         settings.strength,
-        gain=settings.gain_at(call.layer, mass.shape[-1]),
+        gain=settings.gain_at(call.layer, mass.shape[2]),
         sharpness=settings.spatial_sharpness,
     )

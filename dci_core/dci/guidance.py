@@ -13,11 +13,13 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..attention.call import AttentionRule
+from ..attention.call import AttentionCall, AttentionRule
 from ..attention.layers import LayerId
+from ..concept.together import Together
 from ..errors import BadSettings
 from ..families.table import find_family
 from ..fingerprint import fingerprint
+from ..indices import indices_on
 from ..model import Model, Text
 from ..noise.samplers import Denoiser
 from ..noise.schedule import is_open
@@ -25,9 +27,9 @@ from ..text.captions import join_text, pick_text
 from ..text.prompts import Prompts
 from .branches import DciSettings
 from .dbim import dbim_rule
-from .maps import AuxiliaryView, keeping_rule
+from .maps import AuxiliaryView, BranchRows, keeping_rule
 from .replay import AuxiliaryCall, Replay, halves
-from .row_plan import RowPlan, plan_rows, tags_of
+from .row_plan import RowPlan, Tag, plan_rows, rows_of_pair, tags_of
 from .stability import spring_share
 
 
@@ -51,17 +53,56 @@ def guide(x0: Tensor, cfg: float) -> Tensor:
     return uncond + (cond - uncond) * cfg
 
 
-def guided(model: Model, prompts: Prompts, cfg: float) -> Denoiser:
-    """The ordinary guided denoiser over [b c h w]; cfg 1 runs the prompt alone."""
+def guided(model: Model, prompts: Prompts, cfg: float, together: Together | None = None) -> Denoiser:
+    """The ordinary guided denoiser over [b c h w]; cfg 1 runs the prompt alone.
+
+    together  keeps several concepts of the prompt apart
+    """
     both = join_text([prompts.empty, prompts.concept])
 
+    @cache
+    def rule(num: int, device: torch.device) -> AttentionRule | None:
+        mine = BranchRows(tuple(range(0 if cfg == 1 else num, num if cfg == 1 else 2 * num)), ())
+        return None if together is None else kept_apart(together, mine, device)
+
     def denoise(x: Tensor, sigma: float) -> Tensor:
+        apart = rule(len(x), x.device)
         if cfg == 1:
-            return denoise_at(model, x, sigma, pick_text(prompts.concept, [0] * len(x)))
+            return denoise_at(model, x, sigma, pick_text(prompts.concept, [0] * len(x)), apart)
         text = pick_text(both, [0] * len(x) + [1] * len(x))
-        return guide(denoise_at(model, torch.cat([x, x]), sigma, text), cfg)
+        return guide(denoise_at(model, torch.cat([x, x]), sigma, text, apart), cfg)
 
     return denoise
+
+
+def kept_apart(
+    together: Together, rows: BranchRows, device: torch.device, then: AttentionRule = AttentionCall.plain
+) -> AttentionRule:
+    """A rule under which every concept keeps to its words and its region, before `then` acts.
+
+    Where each has a region, every place sees the model of its own concept in words that are nobody's, marks and padding
+    among them, by one more attention for each concept.
+    """
+    changes = [each.change(rows, device) for each in together.by_place()]
+    change = together.change(rows, device)
+    if not changes or not rows.concept:
+        return lambda call: then(change(call))
+    concept = indices_on(rows.concept, device)
+
+    @cache
+    def shares_on(grid: tuple[int, int]) -> list[Tensor]:
+        return [share[..., None] for share in together.shares(grid, device)]
+
+    def rule(call: AttentionCall) -> Tensor:
+        outs = [then(each(call)) for each in changes]
+        mine = [out.index_select(0, concept) for out in outs]
+        whole = sum(mine[1:], mine[0]) / len(mine)  # text rows of a joint sequence: the mean
+        shares = shares_on(call.grid)
+        placed = [share.to(out) * out[:, call.image] for share, out in zip(shares, mine, strict=True)]
+        whole[:, call.image] = sum(placed[1:], placed[0])
+        return outs[0].index_copy(0, concept, whole)
+
+    return rule
 
 
 def dual_guided(
@@ -71,11 +112,13 @@ def dual_guided(
     settings: DciSettings,
     record: list[WeightMap] | None = None,
     replay: Replay | None = None,
+    together: Together | None = None,
 ) -> Denoiser:
     """The dual branch's guided denoiser over [(b branch) c h w]; rows that need not run return their input.
 
     record  gets the weights of every layer that integrates
-    replay  keeps and gives back what the auxiliary rows need; BadSettings in `shared` guidance
+    replay  keeps and gives back what the auxiliary rows need; BadSettings in `shared` guidance; not with `together`
+    together  keeps several concepts of the prompt apart
     """
     if prompts.auxiliary is None or prompts.tokens is None:
         raise BadSettings("DCI got no auxiliary prompt", "a pair of prompts is expected", "make it from a template")
@@ -87,12 +130,12 @@ def dual_guided(
         )
     threshold = find_family(model.family).schedule.threshold(settings.window)
     seen: list[SeenWeights] = []
-    calls = _Calls(model, prompts, cfg, settings, seen if record is not None else None)
+    calls = _Calls(model, prompts, cfg, settings, seen if record is not None else None, together)
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         acts = is_open(sigma, threshold)
         batch = torch.cat([x] * calls.num_chunks)  # [(chunk b branch) c h w]
-        splits = replay if acts else None
+        splits = replay if acts and together is None else None
         x0 = calls.in_halves(batch, sigma, splits) if splits is not None else calls.at_once(batch, sigma, acts)
         if record is not None and seen:
             record.extend(weight_maps(sigma, seen))
@@ -110,10 +153,16 @@ class _Calls:
     """Model calls of one run; what depends only on the number of rows is made at the first call of each kind."""
 
     def __init__(
-        self, model: Model, prompts: Prompts, cfg: float, settings: DciSettings, seen: list[SeenWeights] | None
+        self,
+        model: Model,
+        prompts: Prompts,
+        cfg: float,
+        settings: DciSettings,
+        seen: list[SeenWeights] | None,
+        together: Together | None = None,
     ) -> None:
         assert prompts.auxiliary is not None and prompts.tokens is not None
-        self.model, self.settings, self.tokens = model, settings, prompts.tokens
+        self.model, self.settings, self.tokens, self.together = model, settings, prompts.tokens, together
         self.is_cond = [True] if cfg == 1 else [False, True]
         self.num_chunks = len(self.is_cond)
         self.texts = join_text([prompts.empty, prompts.concept, prompts.auxiliary])
@@ -124,7 +173,8 @@ class _Calls:
     def at_once(self, batch: Tensor, sigma: float, acts: bool) -> Tensor:
         """x0 of all rows from one call."""
         plan = self.plan(len(batch), acts)
-        rule = self.rule(len(batch), batch.device, size_of(batch)) if plan.branches.concept else None
+        is_ruled = bool(plan.branches.concept) or self.together is not None
+        rule = self.rule(len(batch), batch.device, size_of(batch), acts) if is_ruled else None
         x0 = denoise_at(self.model, plan.take(batch), sigma, self.text(plan), rule)
         return plan.fill(batch, x0, 1.0 if self.is_flow else spring_share(sigma))
 
@@ -149,11 +199,13 @@ class _Calls:
         x0 = denoise_at(self.model, mine.take(batch), sigma, self.text(mine), rule)
         return parts.merge(plan, batch, x0, other.x0)
 
+    def _tags(self, num_rows: int) -> list[Tag]:
+        return tags_of(self.is_cond, num_rows // self.num_chunks // 2)
+
     def _plan(self, num_rows: int, acts: bool) -> RowPlan:
         how = self.settings
-        b = num_rows // self.num_chunks // 2
         return plan_rows(
-            tags_of(self.is_cond, b),
+            self._tags(num_rows),
             acts=acts,
             guidance=how.guidance,
             num_chunks=self.num_chunks,
@@ -165,8 +217,12 @@ class _Calls:
         which = [text for cond in self.is_cond for text in ([1, 2] if cond else [0, 0]) * b]
         return pick_text(self.texts, [which[row] for row in plan.runs])
 
-    def _rule(self, num_rows: int, device: torch.device, size: tuple[int, int]) -> AttentionRule:
-        return dbim_rule(self.dbim, self.plan(num_rows, True).branches, self.tokens, device, self.observe, size=size)
+    def _rule(self, num_rows: int, device: torch.device, size: tuple[int, int], acts: bool) -> AttentionRule:
+        plan = self.plan(num_rows, acts)
+        joins = dbim_rule(self.dbim, plan.branches, self.tokens, device, self.observe, size=size)
+        if self.together is None:
+            return joins
+        return kept_apart(self.together, rows_of_pair(self._tags(num_rows), plan), device, joins)
 
 
 def size_of(latents: Tensor) -> tuple[int, int]:

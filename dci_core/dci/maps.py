@@ -34,7 +34,7 @@ class AuxiliaryView:
     """What DBIM reads of the auxiliary branch in one layer.
 
     out   [rows n (heads d)], what its image tokens read before the output projection (`read_of`)
-    noun  [rows heads n], share of its attention on the auxiliary noun
+    noun  [rows heads n], share of its attention on the auxiliary noun; [rows heads n parts] where several stand in
     """
 
     out: Tensor
@@ -42,7 +42,8 @@ class AuxiliaryView:
 
 
 SpanMass = Callable[[Tensor], Tensor]
-"""probabilities [b heads n t] -> share of attention that falls on a span, [b heads n], in 0..1."""
+"""probabilities [b heads n t] -> share of attention that falls on a span, [b heads n], in 0..1; on each of several
+spans, [b heads n parts]."""
 
 
 def span_mass(tokens: TokenSet, sharpness: float, device: torch.device) -> SpanMass:
@@ -51,11 +52,12 @@ def span_mass(tokens: TokenSet, sharpness: float, device: torch.device) -> SpanM
     Words stand before image tokens in memory there, since a softmax over a handful of neighbours is slow.
     Source: released code of Jin et al., ECCV 2024 (methods, 3): softmax over the words of sharpness * attention.
     """
-    real, span = picker(tokens.real, device), picker(tokens.span_in_real, device)
+    real, spans = picker(tokens.real, device), [picker(span, device) for span in tokens.spans_in_real]
 
     def mass(probabilities: Tensor) -> Tensor:
-        words = real(probabilities, -1).mT.contiguous()  # [b heads words n]
-        return span((sharpness * words).softmax(dim=-2), -2).sum(dim=-2)
+        words = (sharpness * real(probabilities, -1).mT.contiguous()).softmax(dim=-2)  # [b heads words n]
+        found = [span(words, -2).sum(dim=-2) for span in spans]
+        return torch.stack(found, dim=-1) if tokens.parts else found[0]
 
     return mass
 
@@ -70,6 +72,12 @@ def read_of(
     take = picker(rows, device)
     mine = take(out, 0)
     return mine[:, call.image] if blends_whole else call.of_rows(lambda x: take(x, 0)).text_part(mine)
+
+
+def text_probabilities(call: AttentionCall, length: int | None) -> Tensor:
+    """Attention of the image tokens over the first `length` text slots alone, [rows heads n t]."""
+    bias = None if call.bias is None else call.bias[:, :, :length]
+    return attention_probabilities(call.image_queries, call.text_keys[:, :, :length], bias)
 
 
 Views = Callable[[AttentionCall, Tensor], tuple[Tensor, AuxiliaryView]]
@@ -90,9 +98,8 @@ def live_views(
 
     def look(call: AttentionCall, out: Tensor) -> tuple[Tensor, AuxiliaryView]:
         some = call.of_rows(lambda x: both(x, 0))
-        q, k = some.image_queries, some.text_keys
-        found = attention_probabilities(q, k[:, :, : lengths[0]])
-        other = found if lengths[0] == lengths[1] else attention_probabilities(q, k[:, :, : lengths[1]])
+        found = text_probabilities(some, lengths[0])
+        other = found if lengths[0] == lengths[1] else text_probabilities(some, lengths[1])
         seen = noun(once_there(other, 0))
         read = read_of(call, out, rows.auxiliary, blends_whole, device)
         return mass(concept_there(found, 0)), AuxiliaryView(read, spread(seen, 0) if spread else seen)
@@ -111,8 +118,7 @@ def kept_views(
     def look(call: AttentionCall, out: Tensor) -> tuple[Tensor, AuxiliaryView]:
         there = kept[call.layer]
         some = call.of_rows(lambda x: concept(x, 0))
-        found = attention_probabilities(some.image_queries, some.text_keys[:, :, :length])
-        return mass(found), AuxiliaryView(auxiliary(there.out, 0), auxiliary(there.noun, 0))
+        return mass(text_probabilities(some, length)), AuxiliaryView(auxiliary(there.out, 0), auxiliary(there.noun, 0))
 
     return look
 
@@ -136,7 +142,7 @@ def keeping_rule(
         out = call.plain()
         if layers.get(call.layer, 0.0):
             some = call.of_rows(lambda x: auxiliary(x, 0))
-            seen = noun(attention_probabilities(some.image_queries, some.text_keys[:, :, : tokens.length]))
+            seen = noun(text_probabilities(some, tokens.length))
             keep[call.layer] = AuxiliaryView(read_of(call, out, rows, blends_whole, device).clone(), seen)
         return out
 

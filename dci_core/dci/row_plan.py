@@ -66,6 +66,15 @@ def tags_of(is_cond: Sequence[bool], num_pictures: int) -> list[Tag]:
     return [(branch, kind) for kind in kinds for _ in range(num_pictures) for branch in (CONCEPT, AUXILIARY)]
 
 
+def rows_of_pair(tags: Sequence[Tag], plan: RowPlan) -> BranchRows:
+    """Rows with either text of the pair among those that run, whether or not DBIM joins them."""
+    there = [tags[row] for row in plan.runs]
+    concept, auxiliary = (
+        tuple(i for i, tag in enumerate(there) if tag == (branch, PAIRED)) for branch in (CONCEPT, AUXILIARY)
+    )
+    return BranchRows(concept, auxiliary)
+
+
 def plan_rows(
     tags: Sequence[Tag], *, acts: bool, guidance: Guidance, num_chunks: int = 1, one_auxiliary: bool = False
 ) -> RowPlan:

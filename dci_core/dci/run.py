@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..concept.together import Together
 from ..devices import sent_like
 from ..errors import BadSettings
 from ..families.family import Family
@@ -160,6 +161,7 @@ def sample_latents(
     start: Tensor | None = None,
     on_step: OnStep | None = None,
     replay: Replay | None = None,
+    together: Together | None = None,
 ) -> Sampled:
     """Latents of one prompt at several seeds; plain sampling, bit for bit, where dci is None or off.
 
@@ -169,16 +171,17 @@ def sample_latents(
     on_step  called after each step with the concept branch's latents
     replay   keeps the auxiliary branch's work for later runs that ask for the same; not in `shared` guidance, where the
              auxiliary depends on the concept
+    together keeps several concepts of the prompt apart
     """
     settings = settings or SampleSettings()
     run = make_run(model, prompts, seeds=seeds, settings=settings, sigmas=sigmas, start=start, on_step=on_step)
     family = find_family(model.family)
     if dci is None or dci.is_off(family):
-        return Sampled(run.single(guided(model, prompts, settings.cfg)))
+        return Sampled(run.single(guided(model, prompts, settings.cfg, together)))
     threshold = family.schedule.threshold(dci.window)
     warnings = run_warnings(run, dci, threshold)
     record: list[WeightMap] | None = [] if records_weights else None
-    denoise = dual_guided(model, prompts, settings.cfg, dci, record, replay)
+    denoise = dual_guided(model, prompts, settings.cfg, dci, record, replay, together)
     concept, auxiliary = run.dual(denoise, dci, threshold)
     return Sampled(concept, auxiliary, tuple(record or ()), warnings)
 

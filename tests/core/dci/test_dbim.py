@@ -285,3 +285,39 @@ def test_rule_is_traced_whole() -> None:
 
     traced = torch.compile(layer, fullgraph=True, backend="eager")
     torch.testing.assert_close(traced(call.q, call.k, call.v), rule(call))
+
+
+SEVERAL = PairTokens(
+    TokenSet(span=(1, 2, 4), real=(1, 2, 3, 4, 5), parts=((1, 2), (4,))),
+    TokenSet(span=(1, 4), real=(1, 2, 3, 4), parts=((1,), (4,))),
+)
+
+
+def alone(which: int) -> PairTokens:
+    """One of the several concepts by itself."""
+    sides = (replace(side, span=side.parts[which], parts=()) for side in (SEVERAL.concept, SEVERAL.auxiliary))
+    return PairTokens(*sides)
+
+
+def weights_with(tokens: PairTokens, settings: DbimSettings = FULL) -> Tensor:
+    seen: list[Tensor] = []
+    dbim_rule(settings, ROWS, tokens, CPU, lambda layer, weights, grid: seen.append(weights))(make_call())
+    return seen[0]
+
+
+def test_of_several_concepts_every_place_goes_by_the_one_that_claims_it_most() -> None:
+    first, second, both = (weights_with(tokens) for tokens in (alone(0), alone(1), SEVERAL))
+    torch.testing.assert_close(both, torch.maximum(first, second))
+    assert (both > first).any() and (both > second).any()
+
+
+def test_a_concept_named_twice_weighs_as_once() -> None:
+    once = alone(0)
+    twice = PairTokens(*(replace(side, parts=(side.span, side.span)) for side in (once.concept, once.auxiliary)))
+    torch.testing.assert_close(weights_with(twice), weights_with(once))
+
+
+def test_a_fixed_weight_is_the_same_for_several_concepts() -> None:
+    assert torch.equal(
+        weights_with(SEVERAL, replace(FULL, fixed_weight=0.25)), torch.full((2, HEADS, 24), 0.25).double()
+    )
