@@ -30,6 +30,7 @@ from . import (
     sample,
     score,
     train,
+    two_evidence,
     world,
 )
 from .help_texts import tell_defaults
@@ -75,6 +76,10 @@ def make_parser() -> Parser:
         "adapter-evidence", parents=[common], help="measure an adapter on the small flow world"
     )
     adapter_evidence.add_adapter_evidence(measure)
+    together = commands.add_parser(
+        "two-evidence", parents=[common], help="measure two concepts in one picture on the small flow world"
+    )
+    two_evidence.add_two_evidence(together)
     add_world(commands.add_parser("world", help="the small world itself"), common)
     tell_defaults(parser)
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from ...tiny.world.concepts import CONCEPTS
 from ...tiny.world.couples import couple_words, paint_couple
 from ...tiny.world.scene import PICTURE_SIZE
 from ...tiny.world.words import NEVER, PLACES
-from ..dci.judge_scores import Numbers, plain_numbers
+from ..dci.judge_scores import JudgeScores, Numbers, plain_numbers
 from ..dci.protocol import Panel
 from ..gates.trial import to_tensor
 from .bench import FlowBench
@@ -55,9 +56,14 @@ def pair_setting(base: Way, mode: str, text_scale: float) -> PairSetting:
 
 def places_for(pair: int) -> list[str]:
     """Places that the base may have seen both nouns in, in an order fixed by the pair's number."""
-    nouns = [CONCEPTS[number].thing.noun for number in PAIRS[pair]]
+    return common_places(PAIRS[pair], SEED + pair)
+
+
+def common_places(concepts: Sequence[int], seed: int) -> list[str]:
+    """Places that the base may have seen the nouns of all these concepts in, in an order fixed by the seed."""
+    nouns = [CONCEPTS[number].thing.noun for number in concepts]
     never = {place for noun in nouns for place in NEVER[noun]}
-    rng = np.random.default_rng(SEED + pair)
+    rng = np.random.default_rng(seed)
     return [str(place) for place in rng.permutation([p for p in PLACES if p not in never])]
 
 
@@ -131,7 +137,12 @@ class PairCeilingCell:
         return {name: [numbers[name] for numbers in found] for name in found[0]}
 
 
-def judge_pair(bench: FlowBench, pair: int, place: str, pictures: Tensor) -> Numbers:
+def judge_pair(bench: JudgeScores, pair: int, place: str, pictures: Tensor) -> Numbers:
+    """`judge_couple` on pictures of one pair."""
+    return judge_couple(bench, PAIRS[pair], place, pictures)
+
+
+def judge_couple(bench: JudgeScores, concepts: tuple[int, int], place: str, pictures: Tensor) -> Numbers:
     """The judge on both halves of pictures of one prompt, each cut out as a square and enlarged; a number a picture.
 
     left_first .. right_second  likeness of that half to that subject, 0..1
@@ -139,12 +150,12 @@ def judge_pair(bench: FlowBench, pair: int, place: str, pictures: Tensor) -> Num
     noun                        share of the halves that show their subject's noun
     place                       whether the whole picture shows the place that was asked for
     """
-    scales = [bench.scale(concept) for concept in PAIRS[pair]]
+    scales = [bench.scale(concept) for concept in concepts]
     with torch.no_grad():
         told = [bench.judge(crop) for crop in cut_halves(pictures)]
         whole = bench.judge(pictures)[0]["place"].argmax(dim=1)
     like = [[scale.of(identity) for scale in scales] for _, identity in told]
-    nouns = [QUESTIONS["noun"].index(CONCEPTS[concept].thing.noun) for concept in PAIRS[pair]]
+    nouns = [QUESTIONS["noun"].index(CONCEPTS[concept].thing.noun) for concept in concepts]
     values = dict(zip(SUBJECTS, (one.clamp(0, 1) for row in like for one in row), strict=True))
     values["nearer"] = ((like[0][0] > like[0][1]).float() + (like[1][1] > like[1][0]).float()) / 2
     answers = [answers["noun"].argmax(dim=1) for answers, _ in told]
