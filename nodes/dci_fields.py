@@ -11,6 +11,7 @@ from . import sockets
 from .fields import widget
 from .host.dci.branching import with_dci
 from .host.dci.plan import HINTS, DbimLayers, DciPatch
+from .host.dci.together import together_of
 from .host.families.recognition import family_of
 
 DEFAULTS = DciSettings()
@@ -111,9 +112,10 @@ def sharing_inputs() -> list[Any]:
 def patched(model: Any, plan: Any, dci: dict[str, Any]) -> tuple[Any, Any]:
     """(MODEL with DCI, its record) from the widgets' values."""
     settings = settings_of(model, dci)
-    dbim = settings.dbim(family_of(model))
-    replays = dci.get("replay", False) and settings.guidance != "shared"
-    return with_dci(model, DciPatch(plan, settings, dbim, dci["hints"], replays))
+    family, together = family_of(model), together_of(model, plan)
+    replays = dci.get("replay", False) and settings.guidance != "shared" and together is None
+    patch = DciPatch(plan, settings, settings.dbim(family), dci["hints"], replays, together, family.layers)
+    return with_dci(model, patch)
 
 
 def settings_of(model: Any, dci: dict[str, Any]) -> DciSettings:

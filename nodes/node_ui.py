@@ -70,15 +70,15 @@ def loaded(concept: Concept, name: str) -> dict[str, list[Any]]:
     return said(about_concept(concept), f"write in prompts: {concept.phrase}", trigger=concept.phrase, name=name)
 
 
-def paired(texts: tuple[str, str], words: tuple[str, str], found: str) -> dict[str, list[Any]]:
-    """Of a prompt pair: both prompts, with where the concept and its stand-in were found.
+def paired(texts: tuple[str, str], words: Sequence[tuple[str, str]], found: str) -> dict[str, list[Any]]:
+    """Of a prompt pair: both prompts, with where each concept and its stand-in were found.
 
     texts  the concept's prompt and the auxiliary one
-    words  what was looked for in each
+    words  of each concept what was looked for in the one and in the other
     """
     prompts = [
-        {"title": title, "text": text, "marks": marks_of(text, word)}
-        for title, text, word in zip(("concept", "auxiliary"), texts, words, strict=True)
+        {"title": title, "text": text, "marks": sorted(mark for word in side for mark in marks_of(text, word))}
+        for title, text, side in zip(("concept", "auxiliary"), texts, zip(*words, strict=True), strict=True)
     ]
     return said(prompts=prompts, found=found)
 

@@ -14,6 +14,7 @@ from .host import sampling
 from .host.dci import pairs
 from .host.dci.plan import DbimLayers
 from .host.page import events
+from .several_fields import check_single, in_order, several_inputs
 
 CUSTOM = "custom"
 
@@ -49,6 +50,7 @@ class DCIPromptPair(io.ComfyNode):
                     advanced=True,
                     tooltip="The auxiliary prompt in full, with the auxiliary noun in it. Empty: made from the prompt.",
                 ),
+                *several_inputs(),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -65,10 +67,17 @@ class DCIPromptPair(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, clip: Any, concept: Any, prompt: str, auxiliary_noun: str, auxiliary_prompt: str = ""
+        cls, clip: Any, concept: Any, prompt: str, auxiliary_noun: str, auxiliary_prompt: str = "", **several: Any
     ) -> io.NodeOutput:
-        pair = pairs.make_pair(clip, concept, prompt, auxiliary_noun, auxiliary_prompt or "")
-        told = node_ui.paired(pair[1].texts, (concept.phrase, auxiliary_noun), pair[2])
+        first, second = in_order(concept, auxiliary_noun, several)
+        if second is None and first.region is None:
+            check_single(prompt)
+            pair = pairs.make_pair(clip, concept, prompt, auxiliary_noun, auxiliary_prompt or "")
+            told = node_ui.paired(pair[1].texts, [(concept.phrase, auxiliary_noun)], pair[2])
+            return io.NodeOutput(*pair, ui=told)
+        each = [first] if second is None else [first, second]
+        pair = pairs.make_several(clip, each, prompt, auxiliary_prompt or "")
+        told = node_ui.paired(pair[1].texts, [(one.concept.phrase, one.noun) for one in each], pair[2])
         return io.NodeOutput(*pair, ui=told)
 
 

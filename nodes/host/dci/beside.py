@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....dci_core.attention.call import AttentionRule
+from ....dci_core.attention.call import AttentionCall, AttentionRule
 from ....dci_core.dci.branches import for_all, pair, unpair
 from ....dci_core.dci.dbim import dbim_rule
 from ....dci_core.dci.maps import BranchRows, keeping_rule
@@ -32,6 +32,7 @@ from .paired_sampling import Paired, finished, for_both
 from .plan import KEY, DbimRecord, DciPatch
 from .regions import region_for
 from .step_views import StepViews, Views
+from .together import apart_rule, projections_shown, ruled_layers
 
 RUN = "ico_dci_run"  # transformer option: the run that a model call belongs to
 GUIDANCE = ("sampler_pre_cfg_function", "sampler_post_cfg_function", "sampler_calc_cond_batch_function")
@@ -186,7 +187,7 @@ class BesideGuests:
         known = set(whose) if self.is_auxiliary else set(whose.values()) & self.views.known(shown)
         chunks = [index for index, uuid in enumerate(uuids) if uuid in known]
         if not chunks or num_rows % len(uuids):
-            return call.run(executor)
+            return self.run_ruled(executor, call, None)
         size = num_rows // len(uuids)
         rows = tuple(index * size + row for index in chunks for row in range(size))
         mine = [uuids[index] for index in chunks]
@@ -199,7 +200,7 @@ class BesideGuests:
         dbim, words = self.patch.dbim, self.patch.plan.tokens.auxiliary
         views: Views = {}
         rule = keeping_rule(views, dbim.shares, rows, words, dbim.token_sharpness, call.x.device)
-        x0 = self.ruled(executor, call, rule).run(executor)
+        x0 = self.run_ruled(executor, call, rule)
         self.views.keep(views, chunks, tuple(call.x.shape[-2:]))
         return x0
 
@@ -218,12 +219,29 @@ class BesideGuests:
         dbim = replace(self.patch.dbim, region=region_for(self.patch.dbim.region, areas, self.record.size, shown))
         branches = BranchRows(rows, tuple(range(len(rows))))
         rule = dbim_rule(dbim, branches, self.patch.plan.tokens, call.x.device, self.record.see, kept, shown)
-        x0 = self.ruled(executor, call, rule).run(executor)
+        x0 = self.run_ruled(executor, call, rule)
         self.record.file(sigma_of(call.t))
         return x0
 
-    def ruled(self, executor: Any, call: ModelCall, rule: AttentionRule) -> ModelCall:
-        """The call with a rule in the layers in which DBIM has a share."""
-        layers = [layer for layer, share in self.patch.dbim.shares.items() if share]
+    def run_ruled(self, executor: Any, call: ModelCall, rule: AttentionRule | None) -> Tensor:
+        """The call with a rule in the layers in which DBIM has a share; several concepts are kept apart in all."""
+        apart = self.apart_rule(call, rule or AttentionCall.plain)
+        if rule is None and apart is None:
+            return call.run(executor)
         size = (int(call.x.shape[-2]), int(call.x.shape[-1]))
-        return call.with_options(with_attention_rule(call.options, layers, rule, executor.class_obj, size))
+        layers, chosen = ruled_layers(self.patch), apart or rule or AttentionCall.plain
+        with projections_shown(self.patch, executor.class_obj.diffusion_model):
+            options = with_attention_rule(call.options, layers, chosen, executor.class_obj, size)
+            return call.with_options(options).run(executor)
+
+    def apart_rule(self, call: ModelCall, rule: AttentionRule) -> AttentionRule | None:
+        """The rule in which several concepts of this call keep apart; None where there are none."""
+        uuids, num_rows = call.options.get("uuids") or [], call.x.shape[0]
+        if self.patch.together is None or self.auxiliary is None or not uuids or num_rows % len(uuids):
+            return None
+        twins, size = self.auxiliary.twins, num_rows // len(uuids)
+        mine = set(twins) if self.is_auxiliary else set(twins.values())
+        rows = tuple(i * size + row for i, uuid in enumerate(uuids) if uuid in mine for row in range(size))
+        areas = [self.auxiliary.areas.get(twins.get(uuids[row // size], uuids[row // size])) for row in rows]
+        branches = BranchRows((), rows) if self.is_auxiliary else BranchRows(rows, ())
+        return apart_rule(self.patch, branches, areas, self.record.size, tuple(call.x.shape[-2:]), call.x.device, rule)

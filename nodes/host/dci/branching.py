@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ....dci_core.dci.branches import auxiliary_seed, for_all, pair, unpair
 from ....dci_core.dci.dbim import dbim_rule
+from ....dci_core.dci.row_plan import rows_of_pair
 from ....dci_core.dci.stability import window_warning
 from ....dci_core.errors import BadModel
 from ....dci_core.noise.schedule import is_open, open_steps, window_threshold
@@ -40,6 +41,7 @@ from .run_warnings import (
     warn_of_overshoot,
 )
 from .tags import NAME, plain
+from .together import apart_rule, projections_shown, ruled_layers
 
 Wrapper = Callable[..., Tensor]
 
@@ -172,13 +174,16 @@ def around_call(patch: DciPatch, record: DbimRecord) -> Wrapper:
             x0 = call_in_halves(executor, call, plan, dbim, tokens, record.see)
             record.file(sigma)
             return x0
-        chosen = call_over(call, plan)
-        if plan.branches.concept:
-            rule = dbim_rule(dbim, plan.branches, tokens, call.x.device, record.see, size=size)
-            layers = [layer for layer, share in patch.dbim.shares.items() if share]
-            options = with_attention_rule(chosen.options, layers, rule, executor.class_obj, size)
-            chosen = chosen.with_options(options)
-        x0 = chosen.run(executor)
+        chosen, rows = call_over(call, plan), rows_of_pair(plain(tags), plan)
+        with projections_shown(patch, executor.class_obj.diffusion_model):
+            if plan.branches.concept or patch.together is not None:
+                rule = dbim_rule(dbim, plan.branches, tokens, call.x.device, record.see, size=size)
+                if patch.together is not None:
+                    areas = [tags[plan.runs[row]].area for row in rows.concept]
+                    rule = apart_rule(patch, rows, areas, record.size, size, call.x.device, rule)
+                options = with_attention_rule(chosen.options, ruled_layers(patch), rule, executor.class_obj, size)
+                chosen = chosen.with_options(options)
+            x0 = chosen.run(executor)
         record.file(sigma)
         return plan.fill(call.x, x0, borrowed_share(sampling, sigma) if plan.borrows else 1.0)
 

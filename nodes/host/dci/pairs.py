@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from torch import Tensor
 
 from ....dci_core.concept.learned import Concept
 from ....dci_core.errors import BadModel, BadSettings, SpanNotFound
 from ....dci_core.families.table import FAMILIES
 from ....dci_core.fingerprint import short_hash
+from ....dci_core.text.places import Named, fill_places, has_names
 from ....dci_core.text.tokens import PairTokens, TokenSet, find_span
 from ..concept.triggers import ENCODER, Row, around_prompts, encoder_names, rows_of, tokenizer_of, words_of
 from .plan import MARK, TEXT_MARKS, DciPlan
@@ -52,12 +55,18 @@ def make_pair(clip: Any, concept: Concept, prompt: str, noun: str, auxiliary: st
     """
     auxiliary, tokens = read_pair(clip, concept, prompt, noun, auxiliary)
     mark = short_hash([repr((prompt, auxiliary, concept.trigger, tokens)).encode()])
+    positive, plan = encode_pair(clip, mark, prompt, auxiliary, tokens)
+    return positive, plan, describe(plan, concept, noun)
+
+
+def encode_pair(clip: Any, mark: str, prompt: str, auxiliary: str, tokens: PairTokens) -> tuple[Any, DciPlan]:
+    """(the prompt's conditioning with the mark, its plan)."""
     positive = clip.encode_from_tokens_scheduled(clip.tokenize(prompt), add_dict={MARK: mark})
     other = clip.encode_from_tokens(clip.tokenize(auxiliary), return_pooled=True, return_dict=True)
     own = tuple(text for text, _ in positive)
     marks = {name: value for name, value in other.items() if name in TEXT_MARKS}
     plan = DciPlan(mark, other["cond"], other.get("pooled_output"), tokens, (prompt, auxiliary), own, marks)
-    return positive, plan, describe(plan, concept, noun)
+    return positive, plan
 
 
 def read_pair(clip: Any, concept: Concept, prompt: str, noun: str, auxiliary: str = "") -> tuple[str, PairTokens]:
@@ -84,6 +93,67 @@ def text_streams(clip: Any, concept: Concept) -> list[str]:
 def places_of(rows: Sequence[Row]) -> list[int]:
     """What stands for a trigger's modifier tokens in `Prompt.ids`."""
     return [row if isinstance(row, int) else -1 - k for k, row in enumerate(rows)]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One of several concepts in a prompt: its stand-in, and the mask [h w] or [b h w] of where it goes, or None."""
+
+    concept: Concept
+    noun: str
+    region: Tensor | None = None
+
+
+def make_several(clip: Any, placed: Sequence[Placed], prompt: str, auxiliary: str = "") -> tuple[Any, DciPlan, str]:
+    """`make_pair` for several concepts in one prompt, or for one that has a region.
+
+    prompt     with each one's trigger and noun in it, or `{concept:a}`, `{concept:b}` in their places
+    auxiliary  the auxiliary prompt in full, with every noun in it; empty: made from the prompt
+    raises     SpanNotFound, BadSettings, BadModel
+    """
+    concepts, nouns = [one.concept for one in placed], [one.noun for one in placed]
+    check_apart(concepts, nouns)
+    if has_names(prompt):
+        named = [Named(concept.trigger, concept.noun, noun) for concept, noun in zip(concepts, nouns, strict=True)]
+        prompt = fill_places(prompt, named, [concept.phrase for concept in concepts])
+    if not auxiliary.strip():
+        auxiliary = prompt
+        for one in placed:
+            auxiliary = stand_in(auxiliary, one.concept, one.noun)
+    found = [read_pair(clip, one.concept, prompt, one.noun, auxiliary)[1] for one in placed]
+    tokens = PairTokens(joined([one.concept for one in found]), joined([one.auxiliary for one in found]))
+    mark = short_hash([repr((prompt, auxiliary, [c.trigger for c in concepts], tokens)).encode()])
+    positive, plan = encode_pair(clip, mark, prompt, auxiliary, tokens)
+    told = [
+        describe(replace(plan, tokens=one), concept, noun)
+        for one, concept, noun in zip(found, concepts, nouns, strict=True)
+    ]
+    plan = replace(plan, concepts=tuple(concepts), regions=tuple(one.region for one in placed))
+    return positive, plan, "\n".join(told)
+
+
+def check_apart(concepts: Sequence[Concept], nouns: Sequence[str]) -> None:
+    """Raises BadSettings where two concepts have one trigger or one stand-in."""
+    for what, words, do in (
+        ("trigger", [concept.trigger for concept in concepts], "train or save one of them with another trigger"),
+        ("stand-in", nouns, "choose another noun, or their places cannot be told apart"),
+    ):
+        plain = [" ".join(word.lower().split()) for word in words]
+        if len(set(plain)) < len(plain):
+            raise BadSettings(
+                f'two concepts have the {what} "{words[-1]}"', "a word of its own for each is expected", do
+            )
+
+
+def joined(sets: Sequence[TokenSet]) -> TokenSet:
+    """Several concepts' words of one prompt as one set; raises SpanNotFound where one stands inside another."""
+    first = sets[0]
+    spans = [slot for each in sets for slot in each.span]
+    if len(set(spans)) < len(spans):
+        raise SpanNotFound(
+            "two concepts were found in the same words", "words of its own for each are expected", "change a trigger"
+        )
+    return TokenSet(tuple(sorted(spans)), first.real, first.length, tuple(each.span for each in sets))
 
 
 def stand_in(prompt: str, concept: Concept, noun: str) -> str:

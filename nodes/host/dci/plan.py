@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ....dci_core.attention.layers import LayerId, LayerMask
+from ....dci_core.concept.learned import Concept
+from ....dci_core.concept.together import Together
 from ....dci_core.dci.branches import DciSettings
 from ....dci_core.dci.dbim import DbimSettings
 from ....dci_core.dci.row_plan import RowPlan, plan_rows
@@ -33,6 +35,7 @@ class DciPlan:
     texts    the two prompts as written
     own      the concept's own text as the pair made it, [1 t c] each; more than one where the CLIP is scheduled
     marks    what else the model reads of the auxiliary prompt: TEXT_MARKS that its text encoder gives
+    concepts, regions  of several in one prompt, in the order of the tokens' parts; empty: the plan is of one concept
     """
 
     mark: str
@@ -42,6 +45,8 @@ class DciPlan:
     texts: tuple[str, str] = ("", "")
     own: tuple[Tensor, ...] = ()
     marks: Mapping[str, Tensor] = field(default_factory=dict)
+    concepts: tuple[Concept, ...] = ()
+    regions: tuple[Tensor | None, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +64,9 @@ class DciPatch:
     settings  the user's
     dbim      the same for the model's family
     hints     which branch ControlNet's hints reach: both, concept or auxiliary
-    replays   whether the auxiliary branch's work is kept for later runs; never in `shared` guidance
+    replays   whether the auxiliary branch's work is kept for later runs; never in `shared` guidance or `together`
+    together  keeps several concepts apart; None: there is one
+    layers    all that read text, in which several concepts are kept apart
     """
 
     plan: DciPlan
@@ -67,6 +74,8 @@ class DciPatch:
     dbim: DbimSettings
     hints: str = "both"
     replays: bool = False
+    together: Together | None = None
+    layers: tuple[LayerId, ...] = ()
 
     @property
     def is_joint(self) -> bool:

@@ -11,6 +11,7 @@ import torch
 from ....dci_core.concept.learned import Concept
 from ....dci_core.errors import PackError
 from ....dci_core.families.family import Family
+from ....dci_core.text.places import has_names
 from ....dci_core.text.tokens import PLACEHOLDER, find_span
 from ..concept.triggers import rows_of, tokenizer_of, with_trigger, words_of
 from ..dci.pairs import places_of, read_pair, read_prompt, text_streams
@@ -64,14 +65,17 @@ def check_alone(clip: Any, concept: Concept, text: str) -> None:
 
 
 def connected_pairs(graph: Graph, node: str) -> list[PlannedPrompt]:
-    """Prompts of the DCI Prompt Pairs that read this node's concept, as far as their texts stand in the graph."""
+    """Prompts of the DCI Prompt Pairs that read this node's concept, as far as their texts stand in the graph.
+
+    Those with places for several concepts are left out: what the others are called is not known before they are there.
+    """
     found = []
     for name, each in graph.items():
         inputs = each.get("inputs", {})
         if each.get("class_type") != PAIR or source_of(graph, inputs.get("concept")) != node:
             continue
         texts = [text_in(graph, inputs.get(field, "")) for field in ("prompt", "auxiliary_noun", "auxiliary_prompt")]
-        if all(text is not None for text in texts):
+        if all(text is not None for text in texts) and not has_names(str(texts[0])):
             prompt, noun, whole = (str(text) for text in texts)
             found.append(PlannedPrompt(prompt, f"DCI Prompt Pair, node {name}", (noun, whole)))
     return found

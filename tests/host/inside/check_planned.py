@@ -36,5 +36,7 @@ def test_the_prompts_of_connected_pairs_are_checked_before_the_first_step() -> N
         assert not list(folder.rglob("zorp*"))
         good = {**changed(graph, {"pair.prompt": f"a ZORP {NOUN}", "train.prompt": "a {concept} on a boat"})}
         assert queue.run(good) is None and SEEN["plan"]
+        several = queue.run(changed(graph, {"pair.prompt": "a {concept:a} by a {concept:b}"}))
+        assert isinstance(several, Red) and several.node == "pair" and "second_concept" in several.sentence, several
 
     in_new_folder(check)
