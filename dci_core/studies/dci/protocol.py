@@ -69,9 +69,9 @@ class Panel:
         """At most so many seeds; raises BadSettings."""
         return replace(self, seeds=self.seeds[: asked_for(count, "seeds", 64)])
 
-    def with_concepts(self, count: int) -> Panel:
-        """At most so many concepts; raises BadSettings."""
-        return replace(self, concepts=self.concepts[: asked_for(count, "concepts", len(MORE_TEST))])
+    def with_concepts(self, count: int, most: int = len(TEST)) -> Panel:
+        """At most so many concepts, of `most`; raises BadSettings."""
+        return replace(self, concepts=self.concepts[: asked_for(count, "concepts", most)])
 
 
 def asked_for(count: int, what: str, most: int) -> int:
@@ -116,7 +116,8 @@ class Size:
 
     def with_concepts(self, count: int) -> Size:
         """The size with at most so many concepts everywhere; raises BadSettings."""
-        return self._each(lambda panel: panel.with_concepts(count))
+        most = max(len(TEST), len(self.dials.concepts))
+        return self._each(lambda panel: panel.with_concepts(count, most))
 
     def _each(self, change: Callable[[Panel], Panel]) -> Size:
         return replace(
