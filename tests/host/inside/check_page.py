@@ -36,9 +36,14 @@ def test_the_layer_mask_counts_layers_and_warns_of_a_black_region() -> None:
 
 def test_the_pair_marks_what_it_found() -> None:
     node_ui = module("node_ui")
-    facts = node_ui.paired(("a MyFish  fish in snow", "a cat in snow"), ("myfish fish", "cat"), "")["ico_dci"][0]
-    marked = [[one["text"][a:b] for a, b in one["marks"]] for one in facts["prompts"]]
-    assert marked == [["MyFish  fish"], ["cat"]]
+    texts = ("a MyFish  fish by a mycar car", "a cat by a star")
+
+    def marked(*words: tuple[str, str]) -> list[list[str]]:
+        facts = node_ui.paired(texts, words, "")["ico_dci"][0]
+        return [[one["text"][a:b] for a, b in one["marks"]] for one in facts["prompts"]]
+
+    assert marked(("myfish fish", "cat")) == [["MyFish  fish"], ["cat"]]
+    assert marked(("mycar car", "star"), ("myfish fish", "cat")) == [["MyFish  fish", "mycar car"], ["cat", "star"]]
 
 
 def test_a_run_says_steps_cost_and_warnings() -> None:
