@@ -26,7 +26,7 @@ from ..studies.dci.study import CLAIM, JUDGE_PARTS, USUAL, Plan, carry_out, read
 from ..studies.dci.summary import summarise, write_tables
 from ..studies.flow import protocol as flow_protocol
 from ..studies.flow import study as flow_study
-from ..studies.flow.study import FlowPlan, read_flow_studies, summarise_flow, write_flow_tables
+from ..studies.flow.study import FlowPlan, summarise_flow, write_flow_tables
 from ..studies.worlds import PARTS
 from ..tiny.defaults import FLOW, UNET
 from .console import Console
@@ -102,7 +102,9 @@ def plan_from(options: Namespace) -> Plan | FlowPlan:
     name = "full" if options.full else "many" if options.many else "quick"
     if options.world == FLOW:
         ground = replace(flow_protocol.GROUND, kind=options.references)
-        return FlowPlan(flow_size(name, options), ground, read_flow_studies(options.study or flow_study.USUAL))
+        return FlowPlan(
+            flow_size(name, options), ground, read_studies(options.study or flow_study.USUAL, flow_study.STUDIES)
+        )
     studies = read_studies(options.study or (CLAIM if options.many else USUAL))
     return Plan(sized(protocol.SIZES[name], options), replace(protocol.GROUND, kind=options.references), studies)
 

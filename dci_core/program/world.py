@@ -10,9 +10,9 @@ from pathlib import Path
 from ..concept.file import load_concept, save_concept
 from ..concept.learned import Concept
 from ..errors import BadSettings
-from ..studies.gates.concepts import concept_gate
+from ..studies.gates.concepts import concept_gate, learn
 from ..studies.gates.run import base_gates
-from ..studies.gates.scenes import PLAIN, SceneReading, learn, read_scenes
+from ..studies.gates.scenes import PLAIN, WORKFLOW_ICO, SceneReading, read_scenes
 from ..tiny.readings import Reading
 from ..tiny.world.concepts import CONCEPTS, HeldOut
 from .console import Console
@@ -82,7 +82,8 @@ def learned(tiny_world: TinyWorld, thing: HeldOut, kind: str, folder: Path) -> C
     """The concept of these pictures: from the folder where it was learned before, else learned and kept there."""
     path = folder / f"{thing.name}-{kind}.safetensors"
     if not path.is_file():
-        save_concept(learn(tiny_world.world, thing, kind), path)
+        concept, _ = learn(tiny_world.world, thing, kind, WORKFLOW_ICO)
+        save_concept(concept, path)
     return load_concept(path, family="tiny")
 
 

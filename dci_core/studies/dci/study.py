@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,15 +82,15 @@ def cells_of(letter: str, size: Size, ground: Ground) -> list[Cell]:
     return study_judge.cells(size, ground)
 
 
-def read_studies(text: str) -> tuple[str, ...]:
-    """`a,c` as ("a", "c"); raises BadSettings for a name that is none."""
+def read_studies(text: str, studies: Mapping[str, str] = STUDIES) -> tuple[str, ...]:
+    """`a,c` as ("a", "c"), some of these studies by name; raises BadSettings for a name that is none."""
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in STUDIES]
+    unknown = [name for name in names if name not in studies]
     if unknown or not names:
         came = f"the study {unknown[0]!r} was asked for" if unknown else "no study was named"
-        told = ", ".join(f"{letter} ({what})" for letter, what in STUDIES.items())
+        told = ", ".join(f"{name} ({what})" for name, what in studies.items())
         raise BadSettings(came, f"some of {told} were expected", "change --study")
-    return tuple(letter for letter in STUDIES if letter in names)
+    return tuple(name for name in studies if name in names)
 
 
 def lessons(cells: Iterable[Cell]) -> list[Lesson]:

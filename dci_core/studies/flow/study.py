@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import BadSettings
 from ...tiny.defaults import FLOW, TINY_FLOW_DCI
 from ...version import VERSION
 from ..dci.cells import Cell, cells_of, key_of
@@ -73,17 +72,6 @@ def gate_cells(size: FlowSize) -> list[Cell]:
     """Everything that is asked of the base."""
     base = size.plain, size.gate_seeds
     return [*(MapCell(time) for time in MAP_TIMES), PlaceCell(*base), BaseCell(*base), ToldCell(*base)]
-
-
-def read_flow_studies(text: str) -> tuple[str, ...]:
-    """`gates,b` as ("gates", "b"); raises BadSettings for a name that is none."""
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in STUDIES]
-    if unknown or not names:
-        came = f"the study {unknown[0]!r} was asked for" if unknown else "no study was named"
-        told = ", ".join(f"{name} ({what})" for name, what in STUDIES.items())
-        raise BadSettings(came, f"some of {told} were expected on the small flow world", "change --study")
-    return tuple(name for name in STUDIES if name in names)
 
 
 def summarise_flow(plan: FlowPlan, results: Results, weights: str) -> dict[str, Any]:

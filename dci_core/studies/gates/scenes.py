@@ -14,9 +14,7 @@ from torch import Tensor
 from ...concept.apply import apply_concept
 from ...concept.learned import Concept
 from ...dci.branches import DciSettings
-from ...ico.result import make_concept
 from ...ico.settings import IcoSettings
-from ...ico.train import train_steps
 from ...text.prompts import Prompts
 from ...text.tokens import PromptPair
 from ...tiny.defaults import TINY_DCI
@@ -24,7 +22,7 @@ from ...tiny.judge import Judge, Scale, Verdict
 from ...tiny.model import TinyModel, World
 from ...tiny.world.concepts import HeldOut
 from ...tiny.world.words import HOMES, PLACES
-from .concepts import LEAST_LIKENESS, begin
+from .concepts import LEAST_LIKENESS
 from .trial import Ask, judged, pictures_of, scale_for
 
 SCENE_SEEDS = (0, 1, 2, 3)
@@ -57,14 +55,6 @@ class SceneReading:
 def places_for(thing: HeldOut) -> list[str]:
     """Every place of the world but the thing's home."""
     return [place for place in PLACES if place != HOMES[thing.thing.noun]]
-
-
-def learn(world: World, thing: HeldOut, kind: str, settings: IcoSettings = WORKFLOW_ICO) -> Concept:
-    """The thing's concept from its reference pictures, "varied" or all from "home"."""
-    data, state = begin(world, thing, kind, settings)
-    for _ in train_steps(world.model, data, state):
-        pass
-    return make_concept(state, trigger=f"my{state.noun}")
 
 
 def read_scenes(

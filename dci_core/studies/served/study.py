@@ -29,7 +29,7 @@ from .graphs import Base, Drawing, concept_name, drawing_graph, picture_folder, 
 NODES = ("ICOLoadPictures", "ICOTrainConcept", "ICOSaveConcept", "DCIPromptPair", "DCIDualBranchSampler")
 CFG_FACTORS = (0.5, 0.75, 1.5, 2.0)
 EARLIER = (0.25, 0.44, 0.63, 0.81)  # of the steps: the checkpoint dial
-OTHERS = {"cat": "dog"}  # stands in where the subject itself is of the auxiliary noun's class
+OTHERS = ("dog", "cat")  # stand in where the subject itself is of the auxiliary noun's class
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Plan:
 
     def auxiliary_of(self, subject: Subject) -> str:
         """The auxiliary noun, never the subject's own."""
-        return OTHERS.get(subject.noun, self.auxiliary) if subject.noun == self.auxiliary else self.auxiliary
+        return next(noun for noun in (self.auxiliary, *OTHERS) if noun != subject.noun)
 
     def key(self, subject: Subject, setting: Setting) -> str:
         """The cell's name in the store."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +129,18 @@ def test_every_dial_changes_one_thing_in_the_graph(place: Path, server: Pretend,
     assert [(one["start"], one["end"]) for one in ends] == [(0.0, 0.2), (0.2, 1.0)]
     assert node(found["25% of the steps"], "ICOLoadConcept")["concept_name"] == "ico_study\\sofa2-25.safetensors"
     assert {node(graph, "KSampler", "DCIDualBranchSampler")["seed"] for graph in drawn} == {0}
+
+
+@pytest.mark.parametrize(("asked", "used"), [("cat", {"cat"}), ("dog", {"cat"}), ("star", {"star"})])
+def test_the_auxiliary_noun_is_never_the_subjects_own(
+    asked: str, used: set[str], place: Path, server: Pretend, tmp_path: Path
+) -> None:
+    data = str(tmp_path / "one")
+    shutil.copytree(place / "dreambooth" / "dataset", data, ignore=shutil.ignore_patterns("sofa2"))  # the dog alone
+    more = ("--data", data, "--prompts", "1", "--auxiliary", asked)
+    assert main(words(place, server, tmp_path / "out", *more)) == 0
+    nodes = [node for graph in server.graphs for node in graph.values() if node["class_type"] == "DCIPromptPair"]
+    assert {node["inputs"]["auxiliary_noun"] for node in nodes} == used
 
 
 def test_a_study_that_was_stopped_goes_on(
