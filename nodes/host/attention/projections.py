@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,38 +19,43 @@ from .rotary import after_rotary
 SEEN = "_ico_dci_seen"  # private attribute of a watched map: (its last input, its last output)
 
 
-class Projected(Protocol):
-    """The text's side of a block whose maps are watched."""
+@dataclass(frozen=True, eq=False)
+class Projected(ABC):
+    """The text's side of a block's attention, one of whose maps is watched."""
+
+    attention: Any
+
+    @property
+    @abstractmethod
+    def watched(self) -> nn.Module:
+        """The map."""
 
     @property
     def seen(self) -> tuple[Tensor, Tensor] | None:
         """(what the watched map was given, what it gave) in the block's last run; None before it."""
+        found: tuple[Tensor, Tensor] | None = vars(self.watched)[SEEN]
+        return found
 
     @property
     def rows(self) -> Tensor:
         """The rows [b t c] that keys and values are projected from."""
+        assert self.seen is not None
+        return self.seen[0]
 
+    @abstractmethod
     def changing(self, k: Tensor, v: Tensor, where: slice, pe: Tensor | None) -> Callable[..., tuple[Tensor, Tensor]]:
         """What gives (k, v) [b n (heads d)] anew when the text's own are changed by so much before norms and rotary."""
 
 
 @dataclass(frozen=True, eq=False)
-class OwnMaps:
+class OwnMaps(Projected):
     """The cross-attention of a block whose map of keys is watched; the keys are normed after it, the values are not."""
 
-    attention: Any
-
     @property
-    def seen(self) -> tuple[Tensor, Tensor] | None:
-        """(text [b t c], keys before the norm [b t (heads d)]) of the block's last run."""
-        found: tuple[Tensor, Tensor] | None = vars(self.attention.k_proj)[SEEN]
+    def watched(self) -> nn.Module:
+        """The map of keys; it gives them before the norm, [b t (heads d)]."""
+        found: nn.Module = self.attention.k_proj
         return found
-
-    @property
-    def rows(self) -> Tensor:
-        """The text."""
-        assert self.seen is not None
-        return self.seen[0]
 
     def changing(self, k: Tensor, v: Tensor, where: slice, pe: Tensor | None) -> Callable[..., tuple[Tensor, Tensor]]:
         """As the protocol says; `where` is all there is, and nothing is turned."""
@@ -64,22 +70,14 @@ class OwnMaps:
 
 
 @dataclass(frozen=True, eq=False)
-class FusedMap:
+class FusedMap(Projected):
     """The text's side of a double block of Flux's layout, whose fused map is watched."""
 
-    attention: Any
-
     @property
-    def seen(self) -> tuple[Tensor, Tensor] | None:
-        """(rows [b t c] that keys and values are projected from, [b t (three heads d)]) of the block's last run."""
-        found: tuple[Tensor, Tensor] | None = vars(self.attention.qkv)[SEEN]
+    def watched(self) -> nn.Module:
+        """The fused map, which gives [b t (three heads d)]."""
+        found: nn.Module = self.attention.qkv
         return found
-
-    @property
-    def rows(self) -> Tensor:
-        """The rows that keys and values are projected from."""
-        assert self.seen is not None
-        return self.seen[0]
 
     def changing(self, k: Tensor, v: Tensor, where: slice, pe: Tensor | None) -> Callable[..., tuple[Tensor, Tensor]]:
         """What gives (k, v) [b n (heads d)] anew when the text's own are changed by so much before norms and rotary."""

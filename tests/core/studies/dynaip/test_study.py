@@ -28,7 +28,6 @@ from dci_core.studies.dynaip.pairs import MODES, PairCell
 from dci_core.studies.dynaip.protocol import Panel, Size
 from dci_core.studies.dynaip.study import Plan, carry_out, cost_of, still_to_do
 from dci_core.studies.dynaip.ways import THREE, Adapters, Way
-from dci_core.tiny.flow.model import FlowModel
 from dci_core.tiny.flow.sampling import FlowSettings
 from dci_core.tiny.flow.vision import VisionTower
 
@@ -52,10 +51,8 @@ def random_adapter(path: Path, seed: int, **changes: object) -> Path:
 @pytest.fixture(scope="module")
 def flow_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of weights with a random MM-DiT, vision tower and adapter."""
-    folder = tmp_path_factory.mktemp("flow")
-    for name in ("codec", "text", "judge"):
-        shutil.copy(weights / f"{name}.safetensors", folder)
-    save_file(FlowModel.random(3).mmdit.state_dict(), folder / "mmdit.safetensors")
+    folder = tmp_path_factory.mktemp("flow") / "weights"
+    shutil.copytree(weights, folder)
     save_file(VisionTower().state_dict(), folder / "vision.safetensors")
     random_adapter(folder / "adapter.safetensors", 1)
     return folder

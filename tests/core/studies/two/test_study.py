@@ -24,7 +24,6 @@ from dci_core.studies.two.report import write_report
 from dci_core.studies.two.study import Plan, plan_of
 from dci_core.studies.two.ways import APART, FOCUS, MASKS, REPORTED, STACKED, SWAPPED, WHOLE, Way
 from dci_core.tiny.flow.concept_model import TinyFlowModel
-from dci_core.tiny.flow.model import FlowModel
 from dci_core.tiny.flow.vision import VisionTower
 from dci_core.tiny.world.concepts import CONCEPTS
 from dci_core.tiny.world.words import NEVER
@@ -37,10 +36,8 @@ MICRO = Size("quick", Panel((0, 1), (0,), (0,)), steps=1, sample=replace(SIZES["
 @pytest.fixture(scope="module")
 def flow_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of weights with a random MM-DiT."""
-    folder = tmp_path_factory.mktemp("flow")
-    for name in ("codec", "text", "judge"):
-        shutil.copy(weights / f"{name}.safetensors", folder)
-    save_file(FlowModel.random(3).mmdit.state_dict(), folder / "mmdit.safetensors")
+    folder = tmp_path_factory.mktemp("flow") / "weights"
+    shutil.copytree(weights, folder)
     save_file(VisionTower().state_dict(), folder / "vision.safetensors")
     return folder
 
