@@ -1,4 +1,4 @@
-"""Nodes that load, save and export concepts."""
+"""Nodes that load, apply, save and export concepts."""
 
 from __future__ import annotations
 
@@ -28,6 +28,28 @@ def overwrite() -> Any:
     )
 
 
+def strength() -> Any:
+    """How much of the weight changes a model takes."""
+    return widget(
+        io.Float,
+        "strength",
+        default=1.0,
+        min=-10.0,
+        max=10.0,
+        step=0.01,
+        tooltip="Of the weight changes: 1 as trained, 0 the words alone.",
+    )
+
+
+def taught() -> tuple[Any, Any, Any]:
+    """What knows the concept, and how to ask for it."""
+    return (
+        io.Model.Output("model", display_name="model", tooltip="The model that knows the concept."),
+        io.Clip.Output("clip", display_name="clip", tooltip="The CLIP that knows the trigger."),
+        io.String.Output("trigger", display_name="trigger", tooltip="Trigger and noun, as a prompt needs them."),
+    )
+
+
 class ICOLoadConcept(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -47,23 +69,12 @@ class ICOLoadConcept(io.ComfyNode):
                     options=folders.concept_names(),
                     tooltip="A file in models/ico_concepts.",
                 ),
-                widget(
-                    io.Float,
-                    "strength",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="Of the weight changes: 1 as trained, 0 the words alone.",
-                ),
+                strength(),
             ],
             outputs=[
-                io.Model.Output("model", display_name="model", tooltip="The model that knows the concept."),
-                io.Clip.Output("clip", display_name="clip", tooltip="The CLIP that knows the trigger."),
+                *taught()[:2],
                 sockets.Concept.Output("concept", display_name="concept", tooltip="For DCI Prompt Pair and Export."),
-                io.String.Output(
-                    "trigger", display_name="trigger", tooltip="Trigger and noun, as a prompt needs them."
-                ),
+                taught()[2],
             ],
         )
 
@@ -76,6 +87,35 @@ class ICOLoadConcept(io.ComfyNode):
         concept = load_concept(folders.concept_path(concept_name))
         told = node_ui.loaded(concept, concept_name)
         return io.NodeOutput(*with_concept(base_model, base_clip, concept, strength), concept, concept.phrase, ui=told)
+
+
+class ICOApplyConcept(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "concept",
+            node_id="ICOApplyConcept",
+            display_name="Apply ICO Concept",
+            description="Teaches a model and its CLIP a concept that is already in the graph, behind ICO Train Concept "
+            "or Load ICO Concept: a second one for the same picture, another strength, or a fine-tune of its model.",
+            search_aliases=["apply concept", "stack concepts", "two concepts", "subject", "identity"],
+            inputs=[
+                io.Model.Input(
+                    "base_model",
+                    tooltip="The model that the concept was trained on, or one close to it; "
+                    "it may know other concepts.",
+                ),
+                io.Clip.Input("base_clip", tooltip="The CLIP of the same checkpoint, or of the same other concepts."),
+                sockets.Concept.Input("concept", tooltip="Of ICO Train Concept or Load ICO Concept."),
+                strength(),
+            ],
+            outputs=list(taught()),
+        )
+
+    @classmethod
+    def execute(cls, base_model: Any, base_clip: Any, concept: Any, strength: float) -> io.NodeOutput:
+        told = node_ui.loaded(concept, concept.trigger)
+        return io.NodeOutput(*with_concept(base_model, base_clip, concept, strength), concept.phrase, ui=told)
 
 
 class ICOSaveConcept(io.ComfyNode):
@@ -158,4 +198,4 @@ class ICOExportConcept(io.ComfyNode):
         return io.NodeOutput(folders.listed_as(lora, loras), folders.listed_as(embedding, embeddings), ui=told)
 
 
-NODES: list[type[io.ComfyNode]] = [ICOLoadConcept, ICOSaveConcept, ICOExportConcept]
+NODES: list[type[io.ComfyNode]] = [ICOLoadConcept, ICOApplyConcept, ICOSaveConcept, ICOExportConcept]

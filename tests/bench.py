@@ -42,6 +42,7 @@ def cases(is_full: bool) -> dict[str, Case]:
     found: dict[str, Case] = {
         "dbim_rule": through_host_or("step", steps.CASES["dbim_rule"]),
         **runs.CASES,
+        **{f"host_{action}": hosted.figures_of(action) for action in ("run_shared", "run_separate")},
         "train_step": steps.CASES["train_step"],
         "train_step_teacher": steps.CASES["train_step_teacher"],
         "train_vs_host_lora": hosted.train_vs_host_lora,

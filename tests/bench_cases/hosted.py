@@ -16,7 +16,7 @@ from .measure import Bench, Figure, Unmeasured, half_quartiles
 
 HERE = Path(__file__).resolve().parent
 LORA_BYTES = 19 * 2**30  # the host's own training of this shape was seen to take 17.4 GiB
-MINUTES = 10
+MINUTES = 20
 
 
 @cache

@@ -1,6 +1,7 @@
 """Runs in a host's own Python: inside.py HOST PACK ACTION SECONDS. Prints `RESULT` with a list of figures or of times.
 
 step   a U-Net call of the host with the rule in its attention slots against the same rows without
+run_*  whole runs of the stock KSampler with Apply DCI against plain ones
 apply  a concept put on MODEL and CLIP, and its weights patched
 ours   seconds of each training step of ours, and the process's peak memory; lora: the same of the host's own node
 """
@@ -14,12 +15,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "host" / "inside"))
 SIZE_PX, BATCH, RANK = 256, 2, 16
+RUN_STEPS = 10  # three of them in a window of 0.3
 TRAIN_STEPS = {"ours": 3, "lora": 2}
 SD15_UNET = {
     "model_channels": 320,
@@ -104,6 +107,32 @@ def step(bench: Any) -> list[dict[str, Any]]:
 
     what = f"SD 1.5's shape through the host, {SIZE_PX} px, 3 rows with DBIM in 16 layers against the same rows without"
     return [asdict(side_by_side(bench, "dbim_rule", lambda: call(True), lambda: call(False), what=what, target=1.03))]
+
+
+def run(bench: Any, guidance: str, target: float) -> list[dict[str, Any]]:
+    """The stock KSampler from noise to latent with Apply DCI, against the same run without; rows are counted."""
+    import lab
+
+    from bench_cases.measure import side_by_side
+
+    latent = (1, 4, SIZE_PX // 8, SIZE_PX // 8)
+    made, negative = lab.plan(lab.text(1, width=768)), lab.conditioning(lab.text(2, width=768))
+    positive = lab.conditioning(lab.text(0, width=768), made)
+    model, rows = lab.counting_rows(sd15_model())
+    branched, _ = lab.apply(model, made, "sd15", window=0.3, guidance=guidance)
+    spent: dict[bool, int] = {}
+
+    def draw(is_ours: bool) -> Any:
+        rows.clear()
+        chosen = branched if is_ours else model
+        picture = lab.sample(chosen, positive, negative, steps=RUN_STEPS, shape=latent)
+        spent[is_ours] = sum(rows)
+        return picture
+
+    case, works = f"host_run_{guidance}", (partial(draw, True), partial(draw, False))
+    what = f"SD 1.5's shape, the host's KSampler, {RUN_STEPS} steps, normal, {SIZE_PX} px, against plain"
+    figure = asdict(side_by_side(bench, case, *works, what=what, target=target))
+    return [{**figure, "what": f"{figure['what']}; {spent[True]} rows for {spent[False]}"}]
 
 
 def apply(bench: Any) -> list[dict[str, Any]]:
@@ -199,7 +228,14 @@ def lora(bench: Any) -> list[float]:
     return [after - before for before, after in zip(ends[:-1], ends[1:], strict=True)]
 
 
-ACTIONS: dict[str, Callable[[Any], Any]] = {"step": step, "apply": apply, "ours": ours, "lora": lora}
+ACTIONS: dict[str, Callable[[Any], Any]] = {
+    "run_shared": partial(run, guidance="shared", target=1.17),
+    "run_separate": partial(run, guidance="separate", target=1.33),
+    "step": step,
+    "apply": apply,
+    "ours": ours,
+    "lora": lora,
+}
 
 
 def main(host: str, pack: str, action: str, seconds: str) -> None:

@@ -17,6 +17,7 @@ IDS = {
     "ICOTrainConcept": "ICO Train Concept",
     "ICOLoadPictures": "Load ICO Pictures",
     "ICOLoadConcept": "Load ICO Concept",
+    "ICOApplyConcept": "Apply ICO Concept",
     "ICOSaveConcept": "Save ICO Concept",
     "ICOExportConcept": "Export ICO Concept",
     "DCIPromptPair": "DCI Prompt Pair",
@@ -191,6 +192,30 @@ def test_bad_input_gets_one_sentence() -> None:
         lambda: outputs("ICOLoadConcept", base_model=model, base_clip=clip, concept_name="../x", strength=1.0),
     )
     assert NOUN in concept().phrase
+
+
+def test_a_concept_of_the_graph_is_applied_as_its_file_would_be_and_behind_another() -> None:
+    import nodes
+
+    _, model, clip = worlds()
+    one, other = concept(), replace(concept(), trigger="our", noun="bird")
+    applied = outputs("ICOApplyConcept", base_model=model, base_clip=clip, concept=one, strength=1.0)
+    assert applied[2] == one.phrase
+    both = outputs("ICOApplyConcept", base_model=applied[0], base_clip=applied[1], concept=other, strength=0.5)
+    half = outputs("ICOApplyConcept", base_model=model, base_clip=clip, concept=other, strength=0.5)
+
+    def drawn(knows: Any, clip: Any, words: str) -> Any:
+        text = nodes.CLIPTextEncode().encode(clip, words)[0]
+        empty = nodes.EmptyLatentImage().generate(128, 128, 1)[0]
+        return nodes.KSampler().sample(knows, 7, 2, 3.0, "euler", "normal", text, text, empty)[0]["samples"]
+
+    assert torch.equal(drawn(*applied[:2], PROMPT), drawn(*knowing(), PROMPT))
+    words = f"a {one.phrase} next to our bird"
+    by_both = drawn(*both[:2], words)
+    assert not torch.equal(by_both, drawn(applied[0], both[1], words))
+    assert not torch.equal(by_both, drawn(half[0], both[1], words))
+    twice = {"base_model": applied[0], "base_clip": applied[1], "concept": one, "strength": 1.0}
+    refused("two concepts have the trigger", lambda: outputs("ICOApplyConcept", **twice))
 
 
 def test_no_file_of_another_thing_is_replaced_and_what_is_reported_loads_by_that_name() -> None:
