@@ -132,6 +132,44 @@ def test_beside_a_guest_the_run_is_the_same() -> None:
             assert distance(in_host(world, regions, guest=True), alone) < 1e-4
 
 
+def fitted(concept: Any, model: Any) -> Any:
+    """The concept with changes of this model's own widths."""
+    deltas, name = PACK["dci_core.concept.deltas"], PACK["dci_core.families.weight_names"].weight_place
+    weights, source = model.model.state_dict(), torch.Generator().manual_seed(len(concept.trigger))
+
+    def change(layer: Any, part: str) -> Any:
+        wide, narrow = weights[f"diffusion_model.{name(layer, part)[0]}"].shape
+        sizes = (wide, 2), (2, narrow)
+        return deltas.Delta(*(torch.randn(size, generator=source) * 0.1 for size in sizes))
+
+    return replace(concept, deltas={at: deltas.LayerDelta(change(at, "k"), change(at, "v")) for at in concept.deltas})
+
+
+def test_places_act_beside_a_controlnet_whichever_branch_it_reaches() -> None:
+    from check_guests import controlled, made
+
+    model, clip = made()[0], check_tiny.worlds()[2]
+    each = [placed(check_tiny), placed(check_tiny, (box("left"), box("right")))]
+    each = [[replace(one, concept=fitted(one.concept, model)) for one in some] for some in each]
+    apply, teach = PACK["nodes.host.concept.apply"], PACK["nodes.host.concept.triggers"].with_trigger
+    for one in each[0]:  # by hand: the lab's model has the small world's layers and other widths
+        assert model.add_patches(apply.weight_patches(one.concept), 1.0)
+        model.set_attachments(f"{apply.CARRIED}{one.concept.trigger}", True)
+        clip = teach(clip, one.concept.trigger, one.concept.tokens, None)
+    hint = torch.rand(1, 128, 128, 3, generator=torch.Generator().manual_seed(9))
+    drawn: dict[tuple[str, bool], Tensor] = {}
+    for is_placed in (True, False):
+        positive, plan, _ = PACK["nodes.host.dci.pairs"].make_several(clip, each[is_placed], TEMPLATE)
+        for to in ("both", "concept", "auxiliary"):
+            ready, _ = patched(model, plan, **{**DCI, "hints": to})
+            drawn[to, is_placed] = sample(ready, *controlled(positive, hint), steps=4)
+        free = sample(patched(model, plan, **DCI)[0], positive, controlled(positive, hint)[1], steps=4)
+        assert distance(drawn["both", is_placed], free) > 1e-4
+    assert all(picture.isfinite().all() for picture in drawn.values())
+    pairs = [(a, b) for a in drawn for b in drawn if a < b]
+    assert all(distance(drawn[a], drawn[b]) > 1e-4 for a, b in pairs)
+
+
 def test_an_image_mask_is_the_same_as_its_box() -> None:
     mask = torch.zeros(1, 128, 128)
     mask[:, :, :64] = 1
