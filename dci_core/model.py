@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,12 +16,19 @@ from .attention.layers import LayerId
 class Text:
     """Encoded prompts, one row each.
 
-    hidden  [rows t c], what cross-attention reads
-    pooled  [rows p] or None, for families that have a pooled vector
+    hidden   [rows t c], what cross-attention reads
+    pooled   [rows p] or None, for families that have a pooled vector
+    lengths  of each text, for families that read no padding behind it; None: all of `hidden` is read
     """
 
     hidden: Tensor
     pooled: Tensor | None = None
+    lengths: tuple[int, ...] | None = None
+
+    def chosen(self, rows: Sequence[int], take: Callable[[Tensor], Tensor]) -> Text:
+        """The chosen rows; `take` takes them of a tensor."""
+        lengths = None if self.lengths is None else tuple(self.lengths[row] for row in rows)
+        return Text(take(self.hidden), None if self.pooled is None else take(self.pooled), lengths)
 
 
 class TokenEncoder(Protocol):

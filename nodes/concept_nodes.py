@@ -184,7 +184,7 @@ class ICOExportConcept(io.ComfyNode):
         lora, embedding = folders.free_for(concept, wanted, overwrite)
         words = embedding.relative_to(embeddings).with_suffix("").as_posix()
         phrase = f"embedding:{words} {concept.noun}"
-        if find_family(concept.family).reserved:
+        if not find_family(concept.family).takes_embeddings:
             export_lora(concept, lora, rank=rank)
             how = "no stock text encode of this family takes an embedding file: Load ICO Concept draws the trigger"
             return io.NodeOutput(folders.listed_as(lora, loras), "", ui=node_ui.written(folders.shown(lora), how=how))

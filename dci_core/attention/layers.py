@@ -13,8 +13,8 @@ from ..errors import BadLayers
 class LayerId(NamedTuple):
     """One layer that reads text, numbered as the host numbers its blocks: a cross-attention, or a joint attention.
 
-    stage  "input", "middle" or "output"; "double" or "single" in an MM-DiT; "block" where a transformer's blocks have
-           a cross-attention
+    stage  "input", "middle" or "output"; "double", "single", "joint" or "layer" of joint attentions; "block" where a
+           transformer's blocks have a cross-attention; "refiner" where the text is alone
     block  index among the blocks of that stage; 0 in the middle
     index  position among the block's transformer blocks
     """
@@ -25,7 +25,9 @@ class LayerId(NamedTuple):
 
 
 COARSE_TOKENS = 256  # SD 1.x at 512 px: its 16 x 16 and 8 x 8 layers decide, the larger ones only lean (notes, 3.1)
-SHORT = {"input": "in", "middle": "mid", "output": "out", "double": "double", "single": "single", "block": "block"}
+SHORT = {"input": "in", "middle": "mid", "output": "out"} | {
+    stage: stage for stage in ("double", "single", "joint", "layer", "block")
+}
 STAGES = {name: stage for stage, short in SHORT.items() for name in (short, stage)}
 PRESETS = ("all", "encoder", "middle", "decoder", "coarse", "fine")
 ITEM = re.compile(r"(?P<name>[a-z]+)(?:(?P<first>\d+)(?:-(?P<last>\d+))?)?(?:\.(?P<index>\d+))?(?::(?P<share>[^:]+))?")
@@ -52,8 +54,9 @@ class LayerMask:
     """Which layers integrate, and how far, as text: `all`, `coarse`, `in4-8:1.0 mid:0.5 out3-5:0`, `all mid:0`.
 
     Items stand between blanks or commas, later ones override earlier ones, and a layer that none names is left plain.
-    An item is a preset (all, encoder, middle, decoder, coarse, fine) or a stage (in, mid, out; double, single; block)
-    with a block or a range of blocks and, where a block has several, `.index`; then `:share` in 0..1, 1 if left out.
+    An item is a preset (all, encoder, middle, decoder, coarse, fine) or a stage (in, mid, out; double, single; joint;
+    layer; block) with a block or a range of blocks and, where a block has several, `.index`; then `:share` in 0..1, 1
+    if left out.
     """
 
     text: str = "all"

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..attention.layers import LayerId
 from ..errors import BadConcept
 from ..families.table import find_family
-from ..families.weight_names import JOINT_STAGES, PARTS, block_path, diffusers_path, module_path
+from ..families.weight_names import FUSED_STAGES, PARTS, block_path, diffusers_path, module_path
 from ..files import write_tensors
 from .deltas import Delta, LayerDelta
 from .learned import CONCEPT_HASH, DEFAULT_RANK, Concept, concept_hash, pack_deltas
@@ -28,7 +28,7 @@ def export_lora(
 
     Keys as in kohya's files (`lora_unet_<module>.lora_up.weight`), alpha equal to the rank: strength 1 is the concept.
     phrase  what to write in a prompt beside it, for those who look into the file
-    In an MM-DiT both changes are one, of the text's fused weight, so its rank is twice as high.
+    Where the text's weight is fused both changes are one, so its rank is twice as high.
     """
     kept, about = pack_deltas(concept.deltas, rank, precision)
     tensors: dict[str, Tensor] = {}
@@ -47,9 +47,9 @@ def export_embedding(concept: Concept, path: Path, *, phrase: str | None = None)
     """The modifier tokens stand at path as an embedding file: {"clip_l": [T c], "clip_g": [T c]}.
 
     A host shows them where the prompt names the file (`embedding:<file> <noun>`). Raises BadConcept for a family whose
-    model reads ids beside the text: no stock text encode takes vectors there.
+    stock text encode takes none.
     """
-    if find_family(concept.family).reserved:
+    if not find_family(concept.family).takes_embeddings:
         raise BadConcept(
             f'the concept "{concept.trigger}" is for {concept.family}, whose prompts take no embedding files',
             "a LoRA alone is expected of it",
@@ -61,7 +61,7 @@ def export_embedding(concept: Concept, path: Path, *, phrase: str | None = None)
 
 def lora_changes(family: str, layer: LayerId, delta: LayerDelta) -> dict[str, Delta]:
     """A layer's factored changes by the name of the weight in LoRA files."""
-    if layer.stage not in JOINT_STAGES:
+    if layer.stage not in FUSED_STAGES:
         return {lora_name(family, layer, part): change for part, change in zip(PARTS, delta, strict=True)}
     assert delta.k.down is not None and delta.v.down is not None
     k, v = delta.k.up, delta.v.up

@@ -20,6 +20,8 @@ ARCHITECTURES = {
     "chroma": "chroma",
     "flux2_klein_4b": "flux-2-klein-4b",
     "flux2_klein_9b": "flux-2-klein-9b",
+    "z_image": "z-image",
+    "qwen_image": "qwen-image",
 }
 MOST_CHARACTERS = 500  # of one text
 PREDICTIONS = {"eps": "epsilon", "v": "v"}  # ModelSpec has no word for flows

@@ -10,7 +10,7 @@ from ..attention.layers import LayerId
 from ..noise.flow_schedule import FlowSchedule
 from ..noise.process import FLOW
 from ..noise.schedule import Schedule, sd_schedule
-from .weight_names import SHARED_STAGES
+from .weight_names import REFINER, SHARED_STAGES
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Family:
     """One kind of model.
 
     blocks           (stage, block, halvings of the latent there, transformer blocks), in the order of the forward pass;
-                     stages of an MM-DiT are "double" and "single"
+                     the stages are those of `LayerId`
     channels         width of the image tokens, by halvings
     encoders         width of each text encoder's token rows
     context_width    width of what keys and values of the text are projected from
@@ -33,6 +33,11 @@ class Family:
     reserved         per tokenizer that has no table of vectors to learn in: ids that stand for modifier tokens
     has_time         whether latents have an axis of frames, of which a picture has one
     is_trained       whether concepts can be learned on it; else they are only loaded
+    refiners         blocks that the text goes through alone, before the network's others: a concept changes these where
+                     no other weights serve the text alone
+    is_padded        whether a text has as many rows as its encoder fills; else as many as it has tokens
+    keeps_template   whether what a tokenizer writes before a prompt is among those rows
+    takes_embeddings  whether a prompt can name an embedding file
     """
 
     name: str
@@ -52,6 +57,10 @@ class Family:
     reserved: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     has_time: bool = False
     is_trained: bool = True
+    refiners: int = 0
+    is_padded: bool = True
+    keeps_template: bool = True
+    takes_embeddings: bool = True
 
     @cached_property
     def depths(self) -> dict[LayerId, int]:
@@ -68,7 +77,8 @@ class Family:
     @property
     def learned_layers(self) -> tuple[LayerId, ...]:
         """Layers whose key and value weights a concept changes: those that serve the text alone."""
-        return tuple(layer for layer in self.layers if layer.stage not in SHARED_STAGES)
+        first = [LayerId(REFINER, index) for index in range(self.refiners)]
+        return (*first, *(layer for layer in self.layers if layer.stage not in SHARED_STAGES))
 
     @cached_property
     def reference_tokens(self) -> dict[LayerId, int]:
@@ -93,4 +103,4 @@ class Family:
 
     def width(self, layer: LayerId) -> int:
         """Width of the image tokens at a layer."""
-        return self.channels[self.depths[layer]]
+        return self.channels[self.depths.get(layer, -1)]

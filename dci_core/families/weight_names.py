@@ -6,7 +6,9 @@ blocks on the way up. Holds for SD 1.x, SD 2.x and SDXL (res_blocks 2) and for t
 
 In an MM-DiT's double blocks keys and values of the text are thirds of one weight, `double_blocks.0.txt_attn.qkv`; the
 single blocks have one weight for text and image rows, which no concept changes. In a transformer with cross-attention
-they are weights of their own, `blocks.0.cross_attn.k_proj`.
+they are weights of their own, `blocks.0.cross_attn.k_proj`, and so they are in the joint attentions of Qwen-Image,
+`transformer_blocks.0.attn.add_k_proj`. Z-Image's layers serve text and image rows with one weight, but the text goes
+through two blocks of its own before: `context_refiner.0.attention.qkv`.
 """
 
 from __future__ import annotations
@@ -17,12 +19,29 @@ from collections.abc import Iterable
 from ..attention.layers import LayerId
 
 PARTS = ("k", "v")
-JOINT_STAGES = ("double", "single")  # kinds of MM-DiT blocks, in the order of the forward pass
-SHARED_STAGES = ("single",)  # those whose weights serve text and image rows alike
 BLOCK = "block"  # of a transformer whose blocks have a cross-attention on the text
+REFINER = "refiner"  # of a transformer whose text goes through blocks of its own first
+LAYER = "layer"  # of the same transformer: its joint attentions
+JOINT = "joint"  # of an MM-DiT whose text has keys and values of its own everywhere, apart from its queries
+JOINT_STAGES = ("double", "single", JOINT, LAYER)  # kinds of joint attentions, in the order of the forward pass
+SHARED_STAGES = ("single", LAYER)  # those whose weights serve text and image rows alike
+MODULES = {  # what a stage's modules are called: the attention's text side, and what makes its keys or values
+    "double": ("double_blocks.{}.txt_attn", "to_{}"),
+    "single": ("single_blocks.{}", "to_{}"),
+    JOINT: ("transformer_blocks.{}.attn", "add_{}_proj"),
+    REFINER: ("context_refiner.{}.attention", "to_{}"),
+    LAYER: ("layers.{}.attention", "to_{}"),
+    BLOCK: ("blocks.{}.cross_attn", "{}_proj"),
+}
+FUSED_STAGES = ("double", REFINER)  # those whose keys and values are thirds of one weight
 _LDM = re.compile(r"(input|output|middle)_blocks?\.(\d+)(?:\.1)?\.transformer_blocks\.(\d+)\.attn2\.to_([kv])(?:\.|$)")
-_JOINT = re.compile(r"(double)_blocks\.(\d+)\.txt_attn\.to_([kv])(?:\.|$)")
-_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.cross_attn\.([kv])_proj(?:\.|$)")
+_MODULES = {
+    stage: re.compile(
+        r"(?:^|\.)" + re.escape(f"{path}.{maps}").replace(r"\{\}", "{}").format(r"(\d+)", "([kv])") + r"(?:\.|$)"
+    )
+    for stage, (path, maps) in MODULES.items()
+    if stage not in SHARED_STAGES
+}
 _DIFFUSERS = re.compile(
     r"(?:(down|up)_blocks\.(\d+)|(mid)_block)\.attentions\.(\d+)\.transformer_blocks\.(\d+)\.attn2\.(?:processor\.)?to_([kv])"
 )
@@ -30,10 +49,8 @@ _DIFFUSERS = re.compile(
 
 def block_path(layer: LayerId) -> str:
     """`input_blocks.1.1.transformer_blocks.0.attn2`, `double_blocks.0.txt_attn`, `blocks.0.cross_attn`: its module."""
-    if layer.stage in JOINT_STAGES:
-        return f"{layer.stage}_blocks.{layer.block}.txt_attn"
-    if layer.stage == BLOCK:
-        return f"blocks.{layer.block}.cross_attn"
+    if layer.stage in MODULES:
+        return MODULES[layer.stage][0].format(layer.block)
     block = "middle_block.1" if layer.stage == "middle" else f"{layer.stage}_blocks.{layer.block}.1"
     return f"{block}.transformer_blocks.{layer.index}.attn2"
 
@@ -45,22 +62,21 @@ def weight_key(layer: LayerId, part: str) -> str:
 
 def module_path(layer: LayerId, part: str) -> str:
     """`input_blocks.1.1.transformer_blocks.0.attn2.to_k`, `blocks.0.cross_attn.k_proj`: what makes keys or values."""
-    return f"{block_path(layer)}.{f'{part}_proj' if layer.stage == BLOCK else f'to_{part}'}"
+    return f"{block_path(layer)}.{MODULES.get(layer.stage, ('', 'to_{}'))[1].format(part)}"
 
 
 def weight_place(layer: LayerId, part: str) -> tuple[str, int | None]:
     """(state-dict key of the weight that holds the layer's key or value weight, which third of it; None: all of it)."""
-    if layer.stage in JOINT_STAGES:
+    if layer.stage in FUSED_STAGES:
         return f"{block_path(layer)}.qkv.weight", 1 + PARTS.index(part)
     return weight_key(layer, part), None
 
 
 def read_ldm(key: str) -> tuple[LayerId, str] | None:
     """(layer, "k" or "v") named by a key of `weight_key`, whatever stands around it; None for any other key."""
-    if joint := _JOINT.search(key):
-        return LayerId(joint[1], int(joint[2])), joint[3]
-    if block := _BLOCK.search(key):
-        return LayerId(BLOCK, int(block[1])), block[2]
+    for stage, names in _MODULES.items():
+        if named := names.search(key):
+            return LayerId(stage, int(named[1])), named[2]
     found = _LDM.search(key)
     if found is None:
         return None
@@ -95,5 +111,5 @@ def read_diffusers(key: str, res_blocks: int = 2) -> tuple[LayerId, str] | None:
 
 def in_order(layers: Iterable[LayerId]) -> list[LayerId]:
     """Layers in the order of the forward pass."""
-    stages = ("input", "middle", "output", *JOINT_STAGES, BLOCK)
+    stages = ("input", "middle", "output", REFINER, *JOINT_STAGES, BLOCK)
     return sorted(layers, key=lambda layer: (stages.index(layer.stage), layer.block, layer.index))

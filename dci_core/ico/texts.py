@@ -52,13 +52,9 @@ class TrainingTexts:
 
 def rows_of(text: Text, rows: list[int]) -> Text:
     """The chosen rows; other ones at every step, so that indices on the device would have to wait for a copy."""
-    pooled = text.pooled
-    return Text(
-        torch.stack([text.hidden[row] for row in rows]),
-        None if pooled is None else torch.stack([pooled[row] for row in rows]),
-    )
+    return text.chosen(rows, lambda value: torch.stack([value[row] for row in rows]))
 
 
 def text_on(text: Text, device: torch.device) -> Text:
     """The text where the U-Net reads it, wherever the text encoder is."""
-    return Text(moved(text.hidden, device), None if text.pooled is None else moved(text.pooled, device))
+    return Text(moved(text.hidden, device), None if text.pooled is None else moved(text.pooled, device), text.lengths)

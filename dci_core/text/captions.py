@@ -72,13 +72,16 @@ def encode_ids(model: Model, ids: Sequence[int]) -> Text:
 def join_text(texts: Sequence[Text]) -> Text:
     """Rows of all texts, in order."""
     pooled = [text.pooled for text in texts if text.pooled is not None]
-    return Text(torch.cat([text.hidden for text in texts]), torch.cat(pooled) if pooled else None)
+    lengths = [length for text in texts for length in text.lengths or ()]
+    return Text(
+        torch.cat([text.hidden for text in texts]), torch.cat(pooled) if pooled else None, tuple(lengths) or None
+    )
 
 
 def pick_text(text: Text, rows: Sequence[int]) -> Text:
     """The chosen rows of a text."""
     chosen = indices_on(tuple(rows), text.hidden.device)
-    return Text(text.hidden[chosen], None if text.pooled is None else text.pooled[chosen])
+    return text.chosen(rows, lambda value: value[chosen])
 
 
 def _encode(model: Model, rows: Sequence[Sequence[Sequence[int]]]) -> Text:

@@ -12,6 +12,8 @@ const NAMES = [
   [/anima(?!g)/i, "anima"],
   [/klein/i, "flux2_klein_4b"],
   [/flux|chroma/i, "flux"],
+  [/z[-_ ]?image/i, "z_image"],
+  [/qwen/i, "qwen_image"],
   [/xl|pony|illustrious/i, "sdxl"],
 ]; // in the names of model files, the first that fits; what fits none is taken for SD
 let families = null; // a promise: the rows are asked for once

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ....dci_core.attention.layers import LayerId
-from ....dci_core.families.weight_names import BLOCK
+from ....dci_core.families.weight_names import BLOCK, JOINT
 from ..families.blocks import blocks_in
 from .rotary import after_rotary
 
@@ -69,8 +69,28 @@ class OwnMaps(Projected):
         return project
 
 
+class JointMaps(Projected):
+    """The text's side of a joint attention; the keys are normed and turned, the values are not."""
+
+    @abstractmethod
+    def normed(self) -> Callable[[Tensor], Tensor]:
+        """What gives the text's keys [b heads t d] behind the norm, changed by so much [b t (heads d)] before it."""
+
+    def changing(self, k: Tensor, v: Tensor, where: slice, pe: Tensor | None) -> Callable[..., tuple[Tensor, Tensor]]:
+        """As the protocol says."""
+        keys = self.normed()
+
+        def project(more_k: Tensor, more_v: Tensor) -> tuple[Tensor, Tensor]:
+            turned = after_rotary(keys(more_k), None if pe is None else pe_of(pe, where)).transpose(1, 2).flatten(2)
+            pairs = ((k, turned), (v, v[:, where] + more_v.to(v)))
+            new = [torch.cat((x[:, : where.start], own.to(x), x[:, where.stop :]), dim=1) for x, own in pairs]
+            return new[0], new[1]
+
+        return project
+
+
 @dataclass(frozen=True, eq=False)
-class FusedMap(Projected):
+class FusedMap(JointMaps):
     """The text's side of a double block of Flux's layout, whose fused map is watched."""
 
     @property
@@ -79,21 +99,40 @@ class FusedMap(Projected):
         found: nn.Module = self.attention.qkv
         return found
 
-    def changing(self, k: Tensor, v: Tensor, where: slice, pe: Tensor | None) -> Callable[..., tuple[Tensor, Tensor]]:
-        """What gives (k, v) [b n (heads d)] anew when the text's own are changed by so much before norms and rotary."""
+    def normed(self) -> Callable[[Tensor], Tensor]:
+        """As the base class says."""
         assert self.seen is not None
         query, key, value = self.seen[1].chunk(3, dim=-1)
 
-        def project(more_k: Tensor, more_v: Tensor) -> tuple[Tensor, Tensor]:
-            heads = self.attention.num_heads
-            parts = (query, key + more_k.to(key), value)
-            normed = self.attention.norm(*(x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in parts))[1]
-            turned = after_rotary(normed, None if pe is None else pe_of(pe, where)).transpose(1, 2).flatten(2)
-            pairs = ((k, turned), (v, v[:, where] + more_v.to(v)))
-            new = [torch.cat((x[:, : where.start], own.to(x), x[:, where.stop :]), dim=1) for x, own in pairs]
-            return new[0], new[1]
+        def keys(more: Tensor) -> Tensor:
+            parts = (x.unflatten(-1, (self.attention.num_heads, -1)) for x in (query, key + more.to(key), value))
+            found: Tensor = self.attention.norm(*(x.transpose(1, 2) for x in parts))[1]
+            return found
 
-        return project
+        return keys
+
+
+@dataclass(frozen=True, eq=False)
+class AddedMaps(JointMaps):
+    """The text's side of a block of Qwen-Image, whose map of keys is watched."""
+
+    @property
+    def watched(self) -> nn.Module:
+        """The map of keys, which gives [b t (heads d)]."""
+        found: nn.Module = self.attention.add_k_proj
+        return found
+
+    def normed(self) -> Callable[[Tensor], Tensor]:
+        """As the base class says."""
+        assert self.seen is not None
+        raw = self.seen[1]
+
+        def keys(more: Tensor) -> Tensor:
+            split = (raw + more.to(raw)).unflatten(-1, (self.attention.heads, -1))
+            found: Tensor = self.attention.norm_added_k(split).transpose(1, 2)
+            return found
+
+        return keys
 
 
 def pe_of(pe: Tensor, where: slice) -> Tensor:
@@ -106,6 +145,9 @@ def projected_by(network: Any, layer: LayerId) -> Projected | None:
     if layer.stage == BLOCK:
         cross = network.blocks[layer.block].cross_attn
         return OwnMaps(cross) if SEEN in vars(cross.k_proj) else None
+    if layer.stage == JOINT:
+        joint = network.transformer_blocks[layer.block].attn
+        return AddedMaps(joint) if SEEN in vars(joint.add_k_proj) else None
     blocks = getattr(network, f"{layer.stage}_blocks", None)
     attention = None if blocks is None else getattr(blocks[layer.block], "txt_attn", None)
     return None if attention is None or SEEN not in vars(attention.qkv) else FusedMap(attention)
@@ -115,7 +157,8 @@ def maps_of(network: nn.Module) -> list[nn.Module]:
     """The maps of a network from which keys of the text come, where something follows that they cannot be added to."""
     modules = [module for _, module in blocks_in(network)]
     fused = [module.txt_attn.qkv for module in modules if hasattr(module, "txt_attn")]
-    return fused + [module.cross_attn.k_proj for module in modules if hasattr(module, "cross_attn")]
+    joint = [module.attn.add_k_proj for module in modules if hasattr(getattr(module, "attn", None), "add_k_proj")]
+    return [*fused, *joint, *(module.cross_attn.k_proj for module in modules if hasattr(module, "cross_attn"))]
 
 
 @contextmanager

@@ -187,9 +187,10 @@ def pair_tokens(clip: Any, encoder: str, concept: Concept, prompt: str, noun: st
             "choose another noun",
         )
     phrase = [places_of(rows) + own[0]]
+    keeps = concept.family not in FAMILIES or FAMILIES[concept.family].keeps_template
     return PairTokens(
-        read_prompt(clip, encoder, prompt, rows).tokens(phrase, concept.phrase),
-        read_prompt(clip, encoder, auxiliary, rows).tokens(other, noun),
+        read_prompt(clip, encoder, prompt, rows, keeps).tokens(phrase, concept.phrase),
+        read_prompt(clip, encoder, auxiliary, rows, keeps).tokens(other, noun),
     )
 
 
@@ -200,9 +201,11 @@ def spellings(words: Any, noun: str) -> list[list[int]]:
     return [inside] if inside == first else [inside, first]
 
 
-def read_prompt(clip: Any, encoder: str, text: str, rows: tuple[Any, ...]) -> Prompt:
+def read_prompt(clip: Any, encoder: str, text: str, rows: tuple[Any, ...], keeps_template: bool = True) -> Prompt:
     """A prompt as the encoder reads it: words of all chunks, each chunk's begin mark, end mark and padding left out,
     and what a language model's tokenizer writes around every prompt.
+
+    keeps_template  whether what it writes before the prompt has slots in the context
     """
     words = tokenizer_of(clip, encoder)
     begin = words.tokens_start
@@ -221,6 +224,8 @@ def read_prompt(clip: Any, encoder: str, text: str, rows: tuple[Any, ...]) -> Pr
     head, tail = (len(words_of(words.tokenizer, part)) for part in around_prompts(clip.tokenizer))
     mine = slice(head, len(ids) - tail)
     length = start if hasattr(clip.cond_stage_model, encoder) else None
+    if length is not None and not keeps_template:
+        slots, length = [slot - head for slot in slots], length - head
     return Prompt(text, tuple(ids[mine]), tuple(slots[mine]), length)
 
 

@@ -20,6 +20,7 @@ from ....dci_core.errors import BadSettings
 from ....dci_core.families.weight_names import BLOCK, JOINT_STAGES, PARTS
 from ..attention.projections import projections_seen
 from ..concept.apply import as_patch, patch_key
+from ..families.recognition import family_of
 from .plan import DciPatch, DciPlan
 from .regions import Area, region_for
 
@@ -28,6 +29,13 @@ def together_of(model: Any, plan: DciPlan) -> Together | None:
     """How a plan's concepts keep apart on this model; None for a plan of one concept. Raises BadSettings."""
     if not plan.concepts:
         return None
+    if (family := family_of(model)).refiners:
+        raise BadSettings(
+            f"two concepts, or one with a region, came for {family.name}",
+            "one concept without a region is expected there, since its layers serve text and image with the same "
+            "weights",
+            "draw them one after the other",
+        )
     sides = plan.tokens.concept.parts, plan.tokens.auxiliary.parts
     parts = tuple(
         Part(slots, stand_in, concept.deltas, strength_on(model, concept), region_of(region))

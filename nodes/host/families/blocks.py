@@ -14,7 +14,7 @@ from typing import Any
 
 from ....dci_core.attention.joint import BlockId
 from ....dci_core.attention.layers import LayerId
-from ....dci_core.families.weight_names import BLOCK, in_order
+from ....dci_core.families.weight_names import BLOCK, LAYER, in_order
 
 Block = LayerId | BlockId
 
@@ -25,15 +25,17 @@ class BlockKind:
 
     module  where the class is
     stream  "cross": a U-Net's cross-attention on the text (attention/cross.py installs a rule there); "block": a
-            transformer's (attention/cross_block.py); "double" or "single": a joint attention of text and image
-            (attention/joint.py)
+            transformer's (attention/cross_block.py); "double", "single" or "joint": a joint attention of text and image
+            (attention/joint_rule.py); "layer": one that the host has no replacement for (attention/single_stream.py)
     part    attribute that such a block must have, where some blocks of the class have no text attention
+    within  where such blocks are in the network, if some of the class are elsewhere and have none
     """
 
     module: str
     name: str
     stream: str
     part: str | None = None
+    within: str = ""
 
     @cached_property
     def own_class(self) -> type | tuple[()]:
@@ -44,18 +46,17 @@ class BlockKind:
             return ()
         return found if isinstance(found, type) else ()
 
-    def holds(self, module: Any) -> bool:
-        """Whether a module is such a block."""
-        return isinstance(module, self.own_class) and (
-            self.part is None or getattr(module, self.part, None) is not None
-        )
+    def holds(self, path: str, module: Any) -> bool:
+        """Whether the module at this path inside its network is such a block."""
+        is_there = isinstance(module, self.own_class) and path.startswith(self.within)
+        return is_there and (self.part is None or getattr(module, self.part, None) is not None)
 
     def block(self, path: str) -> Block:
         """What the core calls the block at this path inside its network."""
         if self.stream == "cross":
             return layer_named(path)
         number = int(path.rpartition(".")[2])
-        return LayerId(BLOCK, number) if self.stream == BLOCK else BlockId(self.stream, number)
+        return (LayerId if self.stream in (BLOCK, LAYER) else BlockId)(self.stream, number)
 
 
 KINDS = (
@@ -67,13 +68,14 @@ KINDS = (
     BlockKind("comfy.ldm.chroma.layers", "SingleStreamBlock", "single"),
     BlockKind("comfy.ldm.modules.diffusionmodules.mmdit", "JointBlock", "double"),
     BlockKind("comfy.ldm.qwen_image.model", "QwenImageTransformerBlock", "double"),
+    BlockKind("comfy.ldm.lumina.model", "JointTransformerBlock", LAYER, within="layers."),
 )
 
 
 def blocks_in(network: Any) -> Iterator[tuple[Block, Any]]:
     """(name in the core, module) of every block with text attention, as the network lists them."""
     for path, module in network.named_modules():
-        kind = next((kind for kind in KINDS if kind.holds(module)), None)
+        kind = next((kind for kind in KINDS if kind.holds(path, module)), None)
         if kind is not None:
             yield kind.block(path), module
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -10,7 +11,7 @@ from ....dci_core.attention.layers import LayerId
 from ....dci_core.errors import BadModel
 from ....dci_core.families.family import Family
 from ....dci_core.families.table import FAMILIES
-from ....dci_core.families.weight_names import in_order
+from ....dci_core.families.weight_names import JOINT, in_order
 from .blocks import blocks_in
 
 
@@ -18,8 +19,10 @@ from .blocks import blocks_in
 class Layout:
     """One of the host's network classes.
 
-    title  what people call such a model
-    width  attribute that holds the width of an image token
+    title   what people call such a model
+    width   attribute that holds the width of an image token
+    stages  what concepts call a stage that image prompts call otherwise
+    needs   module that came with such models, where their class is older
     """
 
     name: str
@@ -27,10 +30,13 @@ class Layout:
     kind: str
     title: str
     width: str
+    stages: Mapping[str, str] = field(default_factory=dict)
+    needs: str = "comfy"
 
     def own_class(self) -> Any:
-        """The class; None where this host has not got it."""
+        """The class; None where this host has not got such models."""
         try:
+            import_module(self.needs)
             return getattr(import_module(self.module), self.kind, None)
         except ImportError:
             return None
@@ -45,6 +51,11 @@ LAYOUTS = (
     Layout("anima", "comfy.ldm.anima.model", "Anima", "Anima", "model_channels"),
     Layout("flux", "comfy.ldm.flux.model", "Flux", "FLUX", "hidden_size"),
     Layout("chroma", "comfy.ldm.chroma.model", "Chroma", "Chroma", "hidden_size"),
+    Layout("z_image", "comfy.ldm.lumina.model", "NextDiT", "Z-Image", "dim", needs="comfy.text_encoders.z_image"),
+    Layout(
+        *("qwen_image", "comfy.ldm.qwen_image.model", "QwenImageTransformer2DModel", "Qwen-Image", "inner_dim"),
+        stages={"double": JOINT},
+    ),
 )
 
 
@@ -58,15 +69,16 @@ def titles() -> list[str]:
     return [layout.title for layout in LAYOUTS]
 
 
-def layers_in(network: Any) -> tuple[LayerId, ...]:
+def layers_in(layout: Layout, network: Any) -> tuple[LayerId, ...]:
     """Every block that reads text, in the order of the forward pass."""
     found = (block for block, _ in blocks_in(network))
-    return tuple(in_order(b if isinstance(b, LayerId) else LayerId(b.stream, b.index) for b in found))
+    named = (b if isinstance(b, LayerId) else LayerId(layout.stages.get(b.stream, b.stream), b.index) for b in found)
+    return tuple(in_order(named))
 
 
 def transformer_family(layout: Layout, network: Any) -> Family:
     """The family with these blocks and this width; raises BadModel."""
-    layers, width = layers_in(network), int(getattr(network, layout.width))
+    layers, width = layers_in(layout, network), int(getattr(network, layout.width))
     for family in FAMILIES.values():
         if family.layout == layout.name and family.layers == layers and family.channels[-1] == width:
             return family

@@ -86,7 +86,8 @@ class HostModel:
         """
         found = {name: self.encode_with(name, embeds[name], ends[name]) for name in self.names}
         if stream := found.pop(self.kind.text_stream, None):
-            return Text(stream[0], next((pooled for _, pooled in found.values()), None))
+            beside = next((pooled for _, pooled in found.values()), None)
+            return Text(stream[0], beside) if self.kind.is_padded else self.cut(stream[0], ends[self.kind.text_stream])
         hidden = torch.cat([hidden for hidden, _ in found.values()], dim=-1)
         pooled = found[self.names[-1]][1]
         if self.kind.reserved:
@@ -94,13 +95,25 @@ class HostModel:
             hidden = self.adapted(hidden, ends[self.names[-1]], embeds[stream], ends[stream])
         return Text(hidden, pooled)
 
+    def cut(self, hidden: Tensor, ends: Tensor) -> Text:
+        """A language model's rows [rows t c] without padding and, where the model does not read it, without what its
+        tokenizer writes before a prompt.
+        """
+        words = self.encoders[self.kind.text_stream]
+        first = 0 if self.kind.keeps_template else words.begin
+        lengths = tuple(max(1, int(end) + words.behind - first) for end in ends)
+        hidden = hidden[:, first:]
+        rows = torch.stack([torch.arange(hidden.shape[1]) < length for length in lengths]).to(hidden.device)
+        missing = hidden.new_zeros(hidden.shape[0], words.length - hidden.shape[1], hidden.shape[2])
+        return Text(torch.cat((hidden * rows[..., None], missing), dim=1), None, lengths)
+
     def encode_with(self, name: str, embeds: Tensor, ends: Tensor) -> tuple[Tensor, Tensor | None]:
         """(hidden [rows t c], pooled [rows p] or None) of one encoder, at the layer that the CLIP is set to."""
         network = getattr(self.clip.cond_stage_model, name)
         embeds = moved(embeds, device_of(network)).float()
-        if self.kind.reserved:  # a language model: no row looks at those behind it, so that padding changes none
-            embeds = embeds[:, : max(1, int(ends.max()))]
         count = [int(end) + self.encoders[name].behind for end in ends]
+        if self.kind.reserved or not self.kind.is_padded:
+            embeds = embeds[:, : max(1, *count)]  # a language model: no row looks at those behind it
         layers = network.layer if isinstance(network.layer, list) else network.layer_idx
         last, inner, *vectors = network.transformer(
             None,
@@ -135,6 +148,8 @@ class HostModel:
 
     def denoise(self, x: Tensor, sigma: Tensor, text: Text, rule: AttentionRule | None = None) -> Tensor:
         """x0 [rows c h w] by the host's model call, its weights as the patches on MODEL leave them."""
+        if text.lengths is not None and len(set(text.lengths)) > 1:
+            return self.denoise_by_length(x, sigma, text, rule)
         options: dict[str, Any] = {"optimized_attention_override": plain_attention}
         model, size = self.model.model, (int(x.shape[-2]), int(x.shape[-1]))
         if self.kind.has_time:
@@ -145,9 +160,19 @@ class HostModel:
             x0 = model.apply_model(x, sigma, transformer_options=options, **self.conds_of(x, text))
         return x0[:, :, 0] if self.kind.has_time else x0
 
+    def denoise_by_length(self, x: Tensor, sigma: Tensor, text: Text, rule: AttentionRule | None) -> Tensor:
+        """`denoise`, texts of one length at a time: no padding stands behind them, and the model hides none."""
+        lengths = text.lengths or ()
+        groups = [[row for row, own in enumerate(lengths) if own == length] for length in dict.fromkeys(lengths)]
+        found = [self.denoise(x[rows], sigma[rows], text.chosen(rows, lambda v, r=rows: v[r]), rule) for rows in groups]
+        place = {row: index for index, row in enumerate(row for rows in groups for row in rows)}
+        return torch.cat(found)[[place[row] for row in range(len(lengths))]]
+
     def conds_of(self, x: Tensor, text: Text) -> dict[str, Any]:
         """What the network reads beside x, as the host makes it of a conditioning."""
         model, hidden = self.model.model, moved(text.hidden, x.device)
+        if text.lengths is not None:
+            hidden = hidden[:, : text.lengths[0]]
         given: dict[str, Any] = {"pooled_output": text.pooled, "device": x.device, "noise": x}
         if not self.kind.is_flow:
             vector = model.encode_adm(**given, width=x.shape[-1] * 8, height=x.shape[-2] * 8)

@@ -94,6 +94,10 @@ def test_transformers_are_named_by_their_blocks() -> None:
     assert list(named("block4-6:0.5 block27", "anima")) == ["block4.0", "block5.0", "block6.0", "block27.0"]
     assert set(named("coarse", "flux")) == {f"double{i}.0" for i in range(15, 19)}
     assert len(named("single", "flux2_klein_9b")) == 24
+    assert list(named("coarse", "z_image")) == ["layer18.0"] and len(named("joint", "qwen_image")) == 60
+    assert [tuple(layer) for layer in FAMILIES["z_image"].learned_layers] == [("refiner", 0, 0), ("refiner", 1, 0)]
+    assert FAMILIES["z_image"].width(FAMILIES["z_image"].learned_layers[0]) == 3840
+    assert FAMILIES["qwen_image"].learned_layers == FAMILIES["qwen_image"].layers
 
 
 @pytest.mark.parametrize(

@@ -84,3 +84,15 @@ def test_layers_are_sorted_as_the_forward_pass_meets_them() -> None:
         LayerId("input", 1, 1),
     ]
     assert in_order(mixed) == [mixed[4], mixed[3], mixed[2], mixed[1], mixed[0]]
+
+
+def test_qwen_images_text_has_weights_of_its_own_and_z_images_goes_through_two_blocks_first() -> None:
+    joint, refiner = LayerId("joint", 59), LayerId("refiner", 1)
+    assert weight_place(joint, "v") == ("transformer_blocks.59.attn.add_v_proj.weight", None)
+    assert weight_place(refiner, "k") == ("context_refiner.1.attention.qkv.weight", 1)
+    for layer in (joint, refiner):
+        for part in "kv":
+            assert read_ldm("diffusion_model." + weight_key(layer, part)) == (layer, part)
+    for other in ("transformer_blocks.0.attn.to_k.weight", "noise_refiner.0.attention.to_k.weight"):
+        assert read_ldm(other) is None
+    assert in_order([LayerId("layer", 0), refiner]) == [refiner, LayerId("layer", 0)]

@@ -91,11 +91,19 @@ def thin_clip() -> Any:
 
 
 def thin_vae() -> Any:
-    """The host's codec of Wan 2.1 in a small width."""
+    """The host's codec of Wan 2.1, in a small width where the host takes one."""
+    try:
+        return wan_vae(16)
+    except RuntimeError:  # older hosts know one width alone
+        return wan_vae(96)
+
+
+def wan_vae(width: int) -> Any:
+    """The host's codec of Wan 2.1 with random weights."""
     from comfy import sd
     from comfy.ldm.wan.vae import WanVAE
 
-    vae = WanVAE(dim=16, z_dim=16, dim_mult=[1, 2, 4, 4], temperal_downsample=[False, True, True])
+    vae = WanVAE(dim=width, z_dim=16, dim_mult=[1, 2, 4, 4], temperal_downsample=[False, True, True])
     fill(vae, 2)
     return sd.VAE(sd=vae.state_dict())
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from anima_lab import stock_lora
 from check_training import in_new_folder, pictures, same
-from flux_lab import CHANNELS, DOUBLES, WIDTH, concept, family, worlds
+from flux_lab import CHANNELS, concept, family, worlds
 from lab import PACK, distance, sample
 from torch import Tensor
 
@@ -40,23 +40,27 @@ def patched(kind: str, prompt: str = PROMPT, **settings: Any) -> tuple[Any, Any]
 def drawn(kind: str, model: Any, prompt: str = PROMPT, **changes: Any) -> Tensor:
     """The latent that the host's stock sampler gives."""
     _, positive, _, negative = parts(kind, prompt)
-    return sample(model, positive, negative, **{**RUN, **changes})
+    return sample(model, positive, negative, **{**RUN, "shape": shape_of(kind), **changes})
+
+
+def shape_of(kind: str) -> tuple[int, ...]:
+    """The latents of one picture."""
+    row = family(kind)
+    return (1, row.latent_channels, *((1,) if row.has_time else ()), 16, 16)
 
 
 def is_drawn_with_dci(kind: str) -> None:
     """Asserts blocks, window, off and cfg 1 of one base."""
     plain, row = drawn(kind, parts(kind)[0]), family(kind)
-    mask = PACK["dci_core.attention.layers"].LayerMask
+    mask, text = PACK["dci_core.attention.layers"].LayerMask, PACK["dci_core.attention.layers"].in_text
     model, record = patched(kind, window=0.3)
     assert drawn(kind, model).isfinite().all() and (record.steps, record.acted) == (10, 3)
     assert {layer for _, layer in record.weights} == set(row.layers) and not record.warnings, record.warnings
     assert len(record.weights) == 3 * len(row.layers)
-    some, record = patched(kind, window=0.3, layers=mask("double1 single0-1:0.5"))
-    drawn(kind, some)
-    assert {(layer.stage, layer.block) for _, layer in record.weights} == {("double", 1), ("single", 0), ("single", 1)}
-    late, record = patched(kind, window=0.3, layers=mask("single2"))
-    drawn(kind, late)
-    assert {(layer.stage, layer.block) for _, layer in record.weights} == {("single", 2)}
+    for chosen in (row.layers[1:], row.layers[-1:]):
+        some, record = patched(kind, window=0.3, layers=mask(f"{' '.join(map(text, chosen))}:0.5"))
+        drawn(kind, some)
+        assert {layer for _, layer in record.weights} == set(chosen)
     assert all(0 < float(share.min()) < float(share.max()) < 1 for share in record.weights.values())
     off = patched(kind, layers=mask("all:0"))[0]
     assert torch.equal(drawn(kind, off), plain) and torch.equal(drawn(kind, patched(kind, window=0.0)[0]), plain)
@@ -68,11 +72,27 @@ def is_drawn_with_dci(kind: str) -> None:
     print("MEASURED", {"effect": distance(on, plain)})
 
 
-def is_a_patch_of_thirds(kind: str) -> None:
+def slots_are_rows_of_the_text(kind: str) -> None:
+    """Asserts that the plan counts a language model's rows as they are: what changes with the noun begins there."""
+    _, positive, plan, _ = parts(kind)
+    clip, words = worlds(kind)[1], plan.tokens.auxiliary
+    here, there = (clip.encode_from_tokens(clip.tokenize(f"a {noun} in the snow")) for noun in ("house", "fish"))
+    first = int((here != there).any(dim=-1)[0].nonzero()[0])
+    assert words.span == (first,) and here.shape[1] == words.length, (words, first, here.shape)
+    assert positive[0][0].shape[1] == plan.tokens.concept.length
+
+
+def places(kind: str) -> dict[Any, Any]:
+    """(layer, part) -> (name of the weight, which third of it or None) of everything that a concept changes."""
+    names = PACK["dci_core.families.weight_names"]
+    return {(layer, part): names.weight_place(layer, part) for layer in family(kind).learned_layers for part in "kv"}
+
+
+def is_a_patch_of_text_weights(kind: str) -> None:
     """Asserts that a loaded concept changes the text's keys and values alone, and that another base's is refused."""
     model, clip, _ = worlds(kind)
     keys = {str(key) for key in parts(kind)[0].patches}
-    assert keys == {f"diffusion_model.double_blocks.{i}.txt_attn.qkv.weight" for i in range(DOUBLES)}
+    assert keys == {f"diffusion_model.{name}" for name, _ in places(kind).values()}
     weightless, _ = PACK["nodes.host.concept.apply"].with_concept(model, clip, concept(kind), 0.0)
     mine = drawn(kind, parts(kind)[0])
     assert distance(mine, drawn(kind, weightless)) > 1e-5
@@ -114,16 +134,19 @@ def learns(kind: str) -> None:
             assert same(loaded, made)
             own, knows = PACK["nodes.host.concept.apply"].with_concept(*worlds(kind)[:2], loaded, 1.0)
             words = knows.encode_from_tokens_scheduled(knows.tokenize(PROMPT))
-            assert sample(own, words, words, **{**RUN, "steps": 2}).isfinite().all()
+            run = {**RUN, "steps": 2, "shape": shape_of(kind)}
+            assert sample(own, words, words, **run).isfinite().all()
             found.append((made, losses))
 
         in_new_folder(check)
     (kept, losses), (recomputed, others) = found
     assert len(losses) == 2 and kept.family == f"lab_{kind}" and kept.cover.picture is not None
     assert set(kept.tokens) == set(family(kind).encoders)
-    assert all(float(delta.k.dense().norm()) > 0 for delta in kept.deltas.values()) and len(kept.deltas) == DOUBLES
+    assert all(float(change.dense().norm()) > 0 for delta in kept.deltas.values() for change in delta)
+    assert tuple(kept.deltas) == family(kind).learned_layers
     assert distance(torch.tensor(losses), torch.tensor(others)) < 1e-4 and same(kept, recomputed, 1e-2)
-    assert "forward" not in vars(worlds(kind)[0].model.diffusion_model.double_blocks[0])
+    network = worlds(kind)[0].model.diffusion_model
+    assert not any("forward" in vars(module) or "_ico_dci_seen" in vars(module) for module in network.modules())
 
 
 def texts_as_trained_are_as_drawn(kind: str) -> None:
@@ -134,8 +157,9 @@ def texts_as_trained_are_as_drawn(kind: str) -> None:
         mine = captions.encode_captions(host, ["a fish in the snow"])
     clip = worlds(kind)[1]
     theirs = clip.encode_from_tokens(clip.tokenize("a fish in the snow"), return_pooled=True, return_dict=True)
-    print("MEASURED", {"text": distance(mine.hidden, theirs["cond"])})
-    assert mine.hidden.shape == theirs["cond"].shape and distance(mine.hidden, theirs["cond"]) < 1e-4
+    hidden = mine.hidden if mine.lengths is None else mine.hidden[:, : mine.lengths[0]]
+    print("MEASURED", {"text": distance(hidden, theirs["cond"])})
+    assert hidden.shape == theirs["cond"].shape and distance(hidden, theirs["cond"]) < 1e-4
     if mine.pooled is not None:
         assert distance(mine.pooled, theirs["pooled_output"]) < 1e-4
 
@@ -146,30 +170,33 @@ def deltas_are_weights(kind: str) -> None:
     host = PACK["nodes.host.ico.model"].HostModel(*worlds(kind)[:2], row)
     deltas, text = PACK["dci_core.concept.deltas"], PACK["dci_core.model"].Text
     source = torch.Generator().manual_seed(3)
-    x, sigma = torch.randn(1, CHANNELS, 16, 16, generator=source), torch.tensor([0.7])
-    width = model.model.diffusion_model.params.context_in_dim
-    words = text(torch.randn(1, 512, width, generator=source), torch.randn(1, 768, generator=source))
+    x, sigma = torch.randn(2, row.latent_channels, 16, 16, generator=source), torch.tensor([0.7, 0.4])
+    sizes = getattr(model.model.diffusion_model, "params", None)
+    width = sizes.context_in_dim if sizes is not None else sum(row.encoders.values())
+    rows, pooled = torch.randn(2, 512, width, generator=source), torch.randn(2, 768, generator=source)
+    words = text(rows, pooled if row.is_padded else None, None if row.is_padded else (37, 60))
     change = concept(kind).deltas
 
     def rule(call: Any) -> Tensor:
         return (deltas.changed(call, change[call.layer]) if call.layer in change else call).plain()
 
     plain, ruled = host.denoise(x, sigma, words), host.denoise(x, sigma, words, rule)
-    maps = {layer: model.model.diffusion_model.double_blocks[layer.block].txt_attn.qkv for layer in change}
-    kept = {layer: own.weight.clone() for layer, own in maps.items()}
-    for layer, own in maps.items():
-        own.weight[WIDTH : 2 * WIDTH].add_(change[layer].k.dense())
-        own.weight[2 * WIDTH :].add_(change[layer].v.dense())
+    kept = []
+    for (layer, part), (name, third) in places(kind).items():
+        weight = model.model.diffusion_model.get_parameter(name)
+        mine = weight if third is None else weight.chunk(3)[third]
+        kept.append((mine, mine.clone()))
+        mine.add_(getattr(change[layer], part).dense())
     by_hand = host.denoise(x, sigma, words)
-    for layer, own in maps.items():
-        own.weight.copy_(kept[layer])
+    for mine, before in kept:
+        mine.copy_(before)
     print("MEASURED", {"rule": distance(ruled, by_hand), "effect": distance(ruled, plain)})
     assert distance(ruled, by_hand) < 1e-5 and distance(ruled, plain) > 1e-4
 
 
 def test_flux_is_drawn_with_dci() -> None:
     is_drawn_with_dci("flux")
-    is_a_patch_of_thirds("flux")
+    is_a_patch_of_text_weights("flux")
 
 
 def test_flux_texts_of_unlike_length_run_in_calls_of_their_own() -> None:
@@ -187,7 +214,7 @@ def test_flux_learns() -> None:
 
 def test_klein_is_drawn_with_dci() -> None:
     is_drawn_with_dci("klein")
-    is_a_patch_of_thirds("klein")
+    is_a_patch_of_text_weights("klein")
 
 
 def test_klein_learns() -> None:
@@ -197,7 +224,7 @@ def test_klein_learns() -> None:
 
 def test_chroma_is_drawn_with_dci_and_not_trained() -> None:
     is_drawn_with_dci("chroma")
-    is_a_patch_of_thirds("chroma")
+    is_a_patch_of_text_weights("chroma")
     try:
         train("chroma")
     except PACK["dci_core.errors"].BadModel as error:

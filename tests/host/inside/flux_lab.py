@@ -14,6 +14,7 @@ from anima_lab import fill
 from check_training import codec
 from lab import PACK
 from marks import Absent
+from stream_lab import others
 
 WIDTH, CHANNELS, DOUBLES, SINGLES = 48, 8, 2, 3
 CHANGES = {"flux": "flux", "klein": "flux2_klein_4b", "chroma": "chroma"}  # the row that each thin one is made from
@@ -46,6 +47,9 @@ SMALL_QWEN = {"intermediate_size": 64, "num_hidden_layers": 28, "num_attention_h
 def family(kind: str) -> Any:
     """The thin model's row, known from here on."""
     table = PACK["dci_core.families.table"]
+    if thin := others().get(kind):
+        row = replace(table.FAMILIES[thin.row], name=f"lab_{kind}", picture_size=64, **thin.changes)
+        return table.FAMILIES.setdefault(row.name, row)
     name, whole = f"lab_{kind}", table.FAMILIES[CHANGES[kind]]
     blocks = (*table.blocks_of("double", DOUBLES, (1,)), *table.blocks_of("single", SINGLES + (kind == "klein")))
     thin = {"name": name, "blocks": blocks, "channels": (WIDTH, WIDTH), "context_width": WIDTH, "picture_size": 64}
@@ -57,20 +61,25 @@ def worlds(kind: str) -> tuple[Any, Any, Any]:
     """(MODEL, CLIP, VAE) of a thin model; raises Absent where the host has not got it."""
     from comfy import model_base, model_patcher, supported_models
 
-    base, sizes = {"flux": ("Flux", FLUX), "klein": ("Flux2", KLEIN), "chroma": ("Chroma", CHROMA)}[kind]
-    if not hasattr(model_base, base):
-        raise Absent(f"this ComfyUI has no {base}")
-    family(kind)
-    config = getattr(supported_models, base)(known(sizes))
+    thin = others().get(kind)
+    if thin is not None:
+        name, base, sizes = thin.kind, thin.base, thin.sizes
+    else:
+        base, sizes = {"flux": ("Flux", FLUX), "klein": ("Flux2", KLEIN), "chroma": ("Chroma", CHROMA)}[kind]
+        name, sizes = base, known(sizes)
+    if not hasattr(supported_models, name):
+        raise Absent(f"this ComfyUI has no {name}")
+    row = family(kind)
+    config = getattr(supported_models, name)(dict(sizes))
     config.set_inference_dtype(torch.float32, None)
     cpu = torch.device("cpu")
     with torch.inference_mode(False), torch.no_grad():
         model = getattr(model_base, base)(config, device=cpu)
         fill(model.diffusion_model)
-        model.latent_format.latent_channels = CHANNELS
-        clip = CLIPS[kind]()
+        model.latent_format.latent_channels = row.latent_channels
+        clip = CLIPS[kind]() if thin is None else thin.clip()
         fill(clip.cond_stage_model, 1)
-    vae = PACK["nodes.host.tiny.unet"].host_vae(codec())
+        vae = PACK["nodes.host.tiny.unet"].host_vae(codec()) if thin is None else thin.vae()
     return model_patcher.ModelPatcher(model.eval(), load_device=cpu, offload_device=cpu), clip, vae
 
 
@@ -119,11 +128,12 @@ def concept(kind: str) -> Any:
     deltas, names = PACK["dci_core.concept.deltas"], PACK["dci_core.concept.learned"]
     source = torch.Generator().manual_seed(4)
 
-    def change() -> Any:
-        up, down = torch.randn(WIDTH, 4, generator=source), torch.randn(4, WIDTH, generator=source)
-        return deltas.Delta(up * 0.15, down * 0.15)
-
     row = family(kind)
+
+    def change() -> Any:
+        up, down = (torch.randn(row.channels[-1], 4, generator=source) for _ in range(2))
+        return deltas.Delta(up * 0.15, down.T * 0.15)
+
     changes = {layer: deltas.LayerDelta(change(), change()) for layer in row.learned_layers}
     tokens = {name: torch.randn(2, width, generator=source) for name, width in row.encoders.items()}
     return names.Concept(row.name, "zorp", "fish", tokens, changes)

@@ -1,0 +1,92 @@
+"""Thin Z-Image and Qwen-Image with random weights, text encoders and all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from anima_lab import thin_vae
+from check_training import codec
+from lab import PACK
+
+Z_IMAGE = {
+    "image_model": "lumina2", "patch_size": 2, "in_channels": 8, "dim": 256, "cap_feat_dim": 2560, "n_layers": 3,
+    "n_refiner_layers": 2, "qk_norm": True, "n_heads": 2, "n_kv_heads": 2, "axes_dims": [32, 48, 48],
+    "axes_lens": [1536, 512, 512], "rope_theta": 256.0, "ffn_dim_multiplier": 1.0, "z_image_modulation": True,
+    "time_scale": 1000.0, "pad_tokens_multiple": 32,
+}  # fmt: skip
+QWEN_IMAGE = {
+    "image_model": "qwen_image", "in_channels": 64, "out_channels": 16, "num_layers": 3, "attention_head_dim": 24,
+    "num_attention_heads": 2, "joint_attention_dim": 3584, "axes_dims_rope": (4, 10, 10),
+}  # fmt: skip
+SMALL_QWEN = {"intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+
+
+@dataclass(frozen=True)
+class Thin:
+    """One thin base: its row's changes, what the host calls it, its network, text encoder and codec, its latents."""
+
+    row: str
+    changes: dict[str, Any]
+    kind: str
+    base: str
+    sizes: dict[str, Any]
+    clip: Callable[[], Any]
+    vae: Callable[[], Any]
+    shape: tuple[int, ...]
+
+
+def z_image_clip() -> Any:
+    from comfy.text_encoders import z_image
+    from flux_lab import clip_of
+
+    return clip_of(z_image.te(), z_image.ZImageTokenizer, qwen3_4b={**SMALL_QWEN, "num_hidden_layers": 3})
+
+
+def qwen_image_clip() -> Any:
+    from comfy.text_encoders import qwen_image
+    from flux_lab import clip_of
+
+    with without_picture_tower():
+        small = {**SMALL_QWEN, "num_hidden_layers": 2}
+        return clip_of(qwen_image.te(), qwen_image.QwenImageTokenizer, qwen25_7b=small)
+
+
+@contextmanager
+def without_picture_tower() -> Iterator[None]:
+    """The language model's tower for pictures has one size, and no text needs it."""
+    from comfy.text_encoders import qwen_vl
+    from torch import nn
+
+    kept = qwen_vl.Qwen2VLVisionTransformer
+    qwen_vl.Qwen2VLVisionTransformer = lambda **_: nn.Identity()
+    try:
+        yield
+    finally:
+        qwen_vl.Qwen2VLVisionTransformer = kept
+
+
+def blocks(stage: str, count: int) -> tuple[tuple[str, int, int, int], ...]:
+    """Rows of a thin family's blocks, of which the second decides."""
+    found: tuple[tuple[str, int, int, int], ...] = PACK["dci_core.families.table"].blocks_of(stage, count, (1,))
+    return found
+
+
+def others() -> dict[str, Thin]:
+    """The thin bases by name."""
+    return {
+        "z_image": Thin(
+            "z_image",
+            {"blocks": blocks("layer", 3), "channels": (256, 256), "context_width": 256, "latent_channels": 8},
+            *("ZImage", "Lumina2", Z_IMAGE, z_image_clip),
+            lambda: PACK["nodes.host.tiny.unet"].host_vae(codec()),
+            (1, 8, 16, 16),
+        ),
+        "qwen_image": Thin(
+            "qwen_image",
+            {"blocks": blocks("joint", 3), "channels": (48, 48), "context_width": 48},
+            *("QwenImage", "QwenImage", QWEN_IMAGE, qwen_image_clip, thin_vae, (1, 16, 1, 16, 16)),
+        ),
+    }
