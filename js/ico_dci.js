@@ -4,8 +4,9 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { foldAdvanced } from "./parts/advanced.js";
 import { completeTriggers } from "./parts/complete.js";
-import { addStyle, isOurs, nodesOf, findNode } from "./parts/dom.js";
+import { addStyle, isOurs, nodesOf } from "./parts/dom.js";
 import { addLayerStrip } from "./parts/layers.js";
+import { addMark, nodeMeant } from "./parts/marks.js";
 import { addPanel } from "./parts/panel.js";
 import { addPicker } from "./parts/picker.js";
 import { addMaps } from "./parts/maps.js";
@@ -42,7 +43,11 @@ function paintSockets() {
 }
 
 function hear(node, output) {
-  for (const facts of output?.ico_dci ?? []) for (const part of node.icoDci?.parts ?? []) part.said?.(facts);
+  for (const facts of output?.ico_dci ?? []) for (const part of node?.icoDci?.parts ?? []) part.said?.(facts);
+}
+
+function follow(facts) {
+  for (const part of nodeMeant(facts)?.icoDci?.parts ?? []) part.training?.(facts);
 }
 
 app.registerExtension({
@@ -53,19 +58,13 @@ app.registerExtension({
     await loadWords(); // before the first node is made
     completeTriggers();
     paintSockets();
-    api.addEventListener("ico_dci.said", ({ detail }) => {
-      const node = findNode(detail.node);
-      if (isOurs(node)) hear(node, detail.output);
-    });
-    api.addEventListener("ico_dci.training", ({ detail }) => {
-      const node = findNode(detail.node);
-      const isHere = !detail.workflow || !app.graph.id || detail.workflow === app.graph.id;
-      if (isHere) for (const part of node?.icoDci?.parts ?? []) part.training?.(detail);
-    });
+    api.addEventListener("ico_dci.said", ({ detail }) => hear(nodeMeant(detail), detail.output));
+    api.addEventListener("ico_dci.training", ({ detail }) => follow(detail));
   },
 
   nodeCreated(node) {
     if (!isOurs(node)) return;
+    addMark(node);
     paintSockets();
     foldAdvanced(node);
     const panel = addPanel(node);
@@ -87,9 +86,6 @@ app.registerExtension({
     for (const node of nodes) for (const part of node.icoDci?.parts ?? []) part.configured?.();
     if (!nodes.some((node) => node.comfyClass === "ICOTrainConcept")) return;
     const answer = await api.fetchApi("/ico_dci/trainings").catch(() => null);
-    for (const facts of answer?.ok ? await answer.json() : []) {
-      if (facts.workflow && app.graph.id && facts.workflow !== app.graph.id) continue;
-      for (const part of findNode(facts.node)?.icoDci?.parts ?? []) part.training?.(facts);
-    }
+    for (const facts of answer?.ok ? await answer.json() : []) follow(facts);
   },
 });

@@ -67,16 +67,6 @@ export function nodesOf(graph, found = []) {
   return found;
 }
 
-/** The node of an id as the server names it: `12`, or `4:12` inside the subgraph of node 4. */
-export function findNode(id) {
-  let graph = app.rootGraph ?? app.graph;
-  const steps = String(id ?? "").split(":");
-  for (const step of steps.slice(0, -1)) graph = graph?.getNodeById(asId(step))?.subgraph;
-  return graph?.getNodeById(asId(steps.at(-1))) ?? null;
-}
-
-const asId = (text) => (/^\d+$/.test(text) ? Number(text) : text);
-
 export const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name);
 
 /** Sets a widget as if the user had typed it. */

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+MARK = "ico_dci_mark"  # property of a node
+
 
 def server() -> Any | None:
     """The host's server; None where the pack runs without one."""
@@ -30,11 +32,27 @@ def kind_in_work() -> str:
     return str((prompt.get(node_in_work()) or {}).get("class_type") or "")
 
 
-def workflow_in_work() -> str:
-    """Id of the workflow whose prompt is running, as the page saved it; empty for prompts that come without one."""
+def place_in_work() -> dict[str, str]:
+    """{"node", "mark"}: which node of a page messages of the node in work are for.
+
+    mark  what the page wrote into that node (`js/parts/marks.js`); empty for a prompt that comes without a workflow
+    """
     _, _, more = running()
-    workflow = (more.get("extra_pnginfo") or {}).get("workflow") or {}
-    return str(workflow.get("id") or "")
+    node = node_in_work()
+    try:
+        return {"node": node, "mark": mark_of(more["extra_pnginfo"]["workflow"], node)}
+    except (KeyError, TypeError, AttributeError):  # whatever a program sends as a workflow, the run goes on
+        return {"node": node, "mark": ""}
+
+
+def mark_of(workflow: dict[str, Any], node: str) -> str:
+    """The mark of a node of a saved workflow: `12`, or `4:12` inside the subgraph that node 4 is; empty without one."""
+    subgraphs = {one["id"]: one for one in workflow.get("definitions", {}).get("subgraphs", [])}
+    graph, found = workflow, dict[str, Any]()
+    for step in node.split(":"):
+        found = next((one for one in graph.get("nodes", []) if str(one["id"]) == step), {})
+        graph = subgraphs.get(found.get("type"), {})
+    return str(found.get("properties", {}).get(MARK, ""))
 
 
 def running() -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -54,9 +72,9 @@ def tell(event: str, **facts: Any) -> None:
 
 def teller(told_by: Callable[[Any], dict[str, Any]]) -> Callable[[Any], None]:
     """What sends a node's `ui` of something that happened after the node ran, to the node that runs now."""
-    node = node_in_work()
+    place = place_in_work()
 
     def send(what: Any) -> None:
-        tell("said", node=node, output=told_by(what))
+        tell("said", **place, output=told_by(what))
 
     return send

@@ -22,7 +22,7 @@ PREVIEW_PX = 128
 TELL_SECONDS = 0.5  # between two messages; previews and the last step are always told
 TIMED_STEPS = 20  # of which the time left is guessed
 MOST_POINTS = 400
-HEAD = ("node", "workflow", "title", "state", "step", "steps", "left")  # facts that every message has
+HEAD = ("node", "mark", "title", "state", "step", "steps", "left")  # facts that every message has
 
 
 class LiveTraining:
@@ -33,8 +33,7 @@ class LiveTraining:
 
     def __init__(self, title: str) -> None:
         self.facts: dict[str, Any] = {
-            "node": events.node_in_work(),
-            "workflow": events.workflow_in_work(),
+            **events.place_in_work(),
             "title": title,
             "state": "running",
             "step": 0,
@@ -99,14 +98,15 @@ def note(sentence: str) -> None:
     live = CURRENT.get()
     if live is not None:
         live.notes.append(sentence)
-        events.tell("said", node=live.facts["node"], output={"ico_dci": [{"lines": [], "warnings": live.notes}]})
+        said = {"ico_dci": [{"lines": [], "warnings": live.notes}]}
+        events.tell("said", node=live.facts["node"], mark=live.facts["mark"], output=said)
 
 
 @contextmanager
 def live_training(title: str) -> Iterator[LiveTraining]:
     """A training that the page follows while the block runs; how it ended is told too."""
     live = LiveTraining(title)
-    place = (live.facts["workflow"], live.facts["node"])
+    place = (live.facts["mark"], live.facts["node"])
     TRAININGS.pop(place, None)
     TRAININGS[place] = live
     while len(TRAININGS) > MOST_TRAININGS:

@@ -62,6 +62,27 @@ def test_a_curve_is_thinned_and_keeps_its_last_step() -> None:
     assert len(points) <= 200 and points[-1][0] == 1001 and points[0][1] < points[-1][1]
 
 
+def test_a_node_is_found_by_the_mark_that_its_workflow_gives_it() -> None:
+    events = module("host.page.events")
+
+    def marked(number: int, mark: str) -> dict[str, Any]:
+        return {"id": number, "type": "ICOTrainConcept", "properties": {events.MARK: mark}}
+
+    inner = {"id": "7c0d", "nodes": [marked(2, "inside")]}
+    nodes = [marked(2, "outside"), {"id": 3, "type": "7c0d"}, {"id": 4, "type": "Note"}]
+    flow = {"id": "a", "nodes": nodes, "definitions": {"subgraphs": [inner]}}
+    found = {place: events.mark_of(flow, place) for place in ("2", "3:2", "3", "4", "5", "4:2", "")}
+    assert found == {"2": "outside", "3:2": "inside", "3": "", "4": "", "5": "", "4:2": "", "": ""}
+    running = events.running
+    try:
+        for odd in ({"extra_pnginfo": {"workflow": flow}}, {}, {"extra_pnginfo": "x"}, {"extra_pnginfo": {"workflow": 3}},
+                    {"extra_pnginfo": {"workflow": {"nodes": [3]}}}):  # fmt: skip
+            events.running = lambda odd=odd: ("", {}, odd)
+            assert events.place_in_work() == {"node": "", "mark": ""}
+    finally:
+        events.running = running
+
+
 def test_layer_texts_are_read_by_the_one_parser() -> None:
     routes = module("host.page.routes")
     assert routes.read_layers("tiny", "mid:0.5")["shares"].count(0.5) == 1
