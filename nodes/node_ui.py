@@ -70,7 +70,9 @@ def loaded(concept: Concept, name: str) -> dict[str, list[Any]]:
     return said(about_concept(concept), f"write in prompts: {concept.phrase}", trigger=concept.phrase, name=name)
 
 
-def paired(texts: tuple[str, str], words: Sequence[tuple[str, str]], found: str) -> dict[str, list[Any]]:
+def paired(
+    texts: tuple[str, str], words: Sequence[tuple[str, str]], found: str, warnings: Sequence[str] = ()
+) -> dict[str, list[Any]]:
     """Of a prompt pair: both prompts, with where each concept and its stand-in were found.
 
     texts  the concept's prompt and the auxiliary one
@@ -80,7 +82,7 @@ def paired(texts: tuple[str, str], words: Sequence[tuple[str, str]], found: str)
         {"title": title, "text": text, "marks": sorted(mark for word in side for mark in marks_of(text, word))}
         for title, text, side in zip(("concept", "auxiliary"), texts, zip(*words, strict=True), strict=True)
     ]
-    return said(prompts=prompts, found=found)
+    return said(warnings=warnings, prompts=prompts, found=found)
 
 
 def marks_of(text: str, phrase: str) -> list[list[int]]:

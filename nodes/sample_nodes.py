@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -14,6 +15,7 @@ from .host import sampling
 from .host.dci import pairs
 from .host.dci.plan import DbimLayers
 from .host.page import events
+from .host.tiny.words import of_prompts
 from .several_fields import check_single, in_order, several_inputs
 
 CUSTOM = "custom"
@@ -73,12 +75,17 @@ class DCIPromptPair(io.ComfyNode):
         if second is None and first.region is None:
             check_single(prompt)
             pair = pairs.make_pair(clip, concept, prompt, auxiliary_noun, auxiliary_prompt or "")
-            told = node_ui.paired(pair[1].texts, [(concept.phrase, auxiliary_noun)], pair[2])
-            return io.NodeOutput(*pair, ui=told)
+            return io.NodeOutput(*pair, ui=pair_told(pair, [first]))
         each = [first] if second is None else [first, second]
         pair = pairs.make_several(clip, each, prompt, auxiliary_prompt or "")
-        told = node_ui.paired(pair[1].texts, [(one.concept.phrase, one.noun) for one in each], pair[2])
-        return io.NodeOutput(*pair, ui=told)
+        return io.NodeOutput(*pair, ui=pair_told(pair, each))
+
+
+def pair_told(pair: tuple[Any, Any, str], placed: Sequence[pairs.Placed]) -> dict[str, list[Any]]:
+    """The `ui` of a pair: both prompts, what was found in them, and words that a small world does not know."""
+    _, plan, found = pair
+    unknown = of_prompts(placed[0].concept.family, plan.texts, [one.concept.trigger for one in placed])
+    return node_ui.paired(plan.texts, [(one.concept.phrase, one.noun) for one in placed], found, unknown)
 
 
 class DCIApply(io.ComfyNode):

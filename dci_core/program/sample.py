@@ -17,11 +17,12 @@ from ..families.family import Family
 from ..noise.samplers import find_sampler, refuse_eta
 from ..pictures.paper import grid
 from ..tiny.defaults import DEFAULTS
+from ..tiny.world.words import unknown_words
 from .choices import chosen
 from .console import Console
 from .places import PICTURES, check_out, save_image
 from .sampling import draw, pair_prompts, plain_prompts, with_concept
-from .tiny_world import TinyWorld, known_noun, unknown_words
+from .tiny_world import TinyWorld, known_noun
 
 MOST_SEED = 2**63 - 1
 

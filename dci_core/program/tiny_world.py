@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,6 @@ from ..errors import BadModel, BadSettings
 from ..families.family import Family
 from ..families.table import find_family
 from ..flux.transformer import MMDiT
-from ..text.tokens import PLACEHOLDER
 from ..tiny.codec import Codec
 from ..tiny.defaults import FLOW, UNET
 from ..tiny.flow.concept_model import TinyFlowModel
@@ -152,11 +151,3 @@ def free_trigger(word: str) -> str:
     if trigger in every_word() and trigger not in RARE_WORDS:
         raise BadSettings(f'the trigger is "{word}"', "a word without a meaning was expected", "choose one of your own")
     return trigger
-
-
-def unknown_words(prompts: Sequence[str]) -> list[str]:
-    """Words of the prompts that the world has never seen, each once."""
-    words = [
-        word.strip(".,;:!?\"'()").lower() for prompt in prompts for word in prompt.replace(PLACEHOLDER, " ").split()
-    ]
-    return list(dict.fromkeys(word for word in words if word and word not in every_word()))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 Colour = tuple[int, int, int]
 
 COLOURS: dict[str, Colour] = {
@@ -82,6 +85,8 @@ RARE_WORDS = (  # seen in training as words without meaning; modifier tokens sta
 IN_TWO_PIECES = ("butterfly", "mushroom", "teapot", "rocket")  # nouns of two tokens: spans of several are real
 LINKS = ("a", "an", "and", "of", "next", "to", "with", "photo", "sketch", "blueprint", "sepia", "print")
 
+WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
+
 
 def every_word() -> list[str]:
     """All words a caption may hold, each once."""
@@ -96,3 +101,16 @@ def every_word() -> list[str]:
         (w for p in PLACES.values() for w in p.split()),
     )
     return list(dict.fromkeys(word for group in groups for word in group))
+
+
+def unknown_words(prompts: Sequence[str], own: Sequence[str] = ()) -> list[str]:
+    """Words of the prompts that the world has never seen, each once, in lower case.
+
+    own  triggers, which prompts may hold though no caption did
+
+    What stands in braces, numbers and embeddings are no words.
+    """
+    triggers = "|".join(rf"(?<!\w){re.escape(trigger)}(?!\w)" for trigger in own)
+    not_words = re.compile(r"\{[^{}]*\}|embedding:\S+" + (f"|{triggers}" if own else ""), re.IGNORECASE)
+    found = [word.lower() for prompt in prompts for word in WORD.findall(not_words.sub(" ", prompt))]
+    return list(dict.fromkeys(word for word in found if word not in every_word()))

@@ -20,14 +20,13 @@ from ....dci_core.ico.memory import AS_SET
 from ....dci_core.ico.settings import IcoSettings, check_settings
 from ....dci_core.pictures.reference import Picture, make_picture
 from ....dci_core.tiny.photographs import WARNING, are_photographs
-from ....dci_core.tiny.world.words import NOUNS
 from ..concept.identity import digest
+from ..tiny.words import SMALL_WORLDS, of_noun, of_prompts
 from .planned_prompts import PlannedPrompt
 from .samples import Samples
 from .trainable import check_latents
 
 FIRST_VERSION = "0.1.0"
-SMALL_WORLDS = ("tiny", "tiny_flow")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +123,10 @@ def cautions_for(lesson: Lesson, family: str) -> list[str]:
         side = FAMILIES["tiny"].picture_size
         if are_photographs([make_picture(image.cpu(), side).pixels for image in lesson.images]):
             told.append(WARNING)
-        if lesson.noun not in NOUNS:
-            told.append(f'the tiny world has never seen the noun "{lesson.noun}"; it knows {", ".join(NOUNS)}')
+        told += of_noun(lesson.noun)
+        prompts = [part for one in lesson.planned for part in (one.text, *(one.auxiliary or ()))]
+        drawn = lesson.samples.prompts if lesson.samples.every else ()
+        told += of_prompts(family, [*prompts, *drawn], [lesson.trigger, lesson.noun])  # of which it is told already
     if len(lesson.images) == 1:
         told.append(
             "it learned from one picture, so the concept may keep that picture's place and pose; 4 or more of the same "

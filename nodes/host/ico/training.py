@@ -30,10 +30,11 @@ from ..concept.identity import base_hash
 from ..concept.triggers import ENCODER
 from ..families.recognition import family_of
 from ..page.live import note
+from ..tiny.words import SMALL_WORLDS
 from .choosing import chosen, fitted
 from .covers import cover_latent, cover_picture, decoded, decoded_beside
 from .kept import Kept, concept_at, kept_at, remove_passed, tidy
-from .lessons import SMALL_WORLDS, Lesson, acting, cautions_for, check_lesson, encode_lesson
+from .lessons import Lesson, acting, cautions_for, check_lesson, encode_lesson
 from .model import HostModel
 from .planned_prompts import check_planned
 from .previews import Preview

@@ -29,6 +29,7 @@ from dci_core.tiny.world.words import (
     RARE_WORDS,
     STYLES,
     every_word,
+    unknown_words,
 )
 
 
@@ -52,6 +53,13 @@ def test_captions_use_only_words_of_the_vocabulary() -> None:
     said = {word for scene in SCENES for word in caption(scene, rng).split()}
     assert said <= set(every_word())
     assert said >= {*COLOURS, *PATTERNS[1:], *PARTS, *COMPANIONS, *NOUNS, *RARE_WORDS}
+
+
+def test_words_that_no_caption_holds_are_found_and_nothing_else() -> None:
+    prompts = ["a {concept} at a Disco, (snow:1.3) embedding:neon", "a myfish2 fish's T-shirt in the disco {a|b}"]
+    assert unknown_words(prompts, ["MyFish2"]) == ["disco", "fish's", "t-shirt"]
+    assert unknown_words(prompts[1:]) == ["myfish", "fish's", "t-shirt", "disco"]
+    assert unknown_words([" ".join(every_word()), ""]) == []
 
 
 def test_every_caption_names_its_noun() -> None:

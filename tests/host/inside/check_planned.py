@@ -10,6 +10,24 @@ from check_training import in_new_folder
 from graphs import SEEN, Queue, Red, changed, node
 
 
+def test_words_that_the_tiny_world_has_never_seen_are_told_on_both_nodes() -> None:
+    shelf()
+
+    def check(folder: Path) -> None:
+        pair = node("DCIPromptPair", clip=["train", 1], concept=["train", 2], auxiliary_noun="cat")
+        graph = {**learning(), "pair": pair}
+        graph["kept"] = {"class_type": "LabKeep", "inputs": {"name": "plan", "value": ["pair", 1]}}
+        for prompt, words in ((f"a zorp {NOUN} in a disco", '"disco"'), (f"a ZORP {NOUN} in snow", None)):
+            queue = Queue()
+            assert queue.run(changed(graph, {"pair.prompt": prompt})) is None
+            outputs = queue.executor.history_result["outputs"]
+            for name in ("train", "pair"):
+                told = [line for line in outputs[name]["ico_dci"][0]["warnings"] if "never seen" in line]
+                assert len(told) == (words is not None) and all(f"seen {words};" in line for line in told), told
+
+    in_new_folder(check)
+
+
 def test_the_prompts_of_connected_pairs_are_checked_before_the_first_step() -> None:
     import nodes
     from comfy_extras.nodes_primitive import String
