@@ -6,13 +6,14 @@ import { foldAdvanced } from "./parts/advanced.js";
 import { completeTriggers } from "./parts/complete.js";
 import { addStyle, isOurs, nodesOf } from "./parts/dom.js";
 import { addLayerStrip } from "./parts/layers.js";
-import { addMark, nodeMeant } from "./parts/marks.js";
+import { addMark, isFromFile, nodeMeant } from "./parts/marks.js";
 import { addPanel } from "./parts/panel.js";
 import { addPicker } from "./parts/picker.js";
 import { addMaps } from "./parts/maps.js";
 import { addPair } from "./parts/pair.js";
 import { addSaid } from "./parts/said.js";
 import { addTraining } from "./parts/training.js";
+import { openAsLaidOut } from "./parts/views.js";
 import { loadWords } from "./parts/words.js";
 
 const SOCKETS = {
@@ -84,6 +85,7 @@ app.registerExtension({
   async afterConfigureGraph() {
     const nodes = nodesOf(app.graph).filter(isOurs);
     for (const node of nodes) for (const part of node.icoDci?.parts ?? []) part.configured?.();
+    if (nodes.some(isFromFile)) openAsLaidOut(app.graph);
     if (!nodes.some((node) => node.comfyClass === "ICOTrainConcept")) return;
     const answer = await api.fetchApi("/ico_dci/trainings").catch(() => null);
     for (const facts of answer?.ok ? await answer.json() : []) follow(facts);

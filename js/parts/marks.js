@@ -4,6 +4,7 @@
 import { app } from "../../../scripts/app.js";
 import { isOurs, nodesOf } from "./dom.js";
 
+const unmarked = new WeakSet(); // nodes of files that no page with marks has saved
 const MARK = "ico_dci_mark"; // events.py reads it
 
 /** Marks a new node; one that is loaded keeps the mark it was saved with. */
@@ -13,9 +14,14 @@ export function addMark(node) {
   node.onConfigure = function (saved) {
     before?.apply(this, arguments);
     // Workflows of older versions have none: the same file gets the same one whenever it is loaded.
-    if (!saved?.properties?.[MARK]) this.properties[MARK] = `${this.graph?.id}:${this.id}`;
+    if (saved?.properties?.[MARK]) return;
+    this.properties[MARK] = `${this.graph?.id}:${this.id}`;
+    unmarked.add(this);
   };
 }
+
+/** Whether a node comes from a file and has not been on a page before. */
+export const isFromFile = (node) => unmarked.has(node);
 
 /** The node of ours that a message names by its mark, or by its number where the prompt came from no page. */
 export function nodeMeant({ node: id, mark }) {

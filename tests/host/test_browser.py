@@ -73,7 +73,7 @@ BOXES = {  # [name, x, y, width, height] of every node as a renderer draws it
 @pytest.mark.parametrize("path", sorted((ROOT / "workflows").glob("*.json")), ids=lambda path: path.name[0])
 def test_a_workflow_opens_readable_and_no_node_covers_another(page: Page, path: Path) -> None:
     flow = json.loads(path.read_text(encoding="utf-8"))
-    page.run(f"await app.loadGraphData({json.dumps(flow)}, true, true, 'opened')")
+    page.run(f"await app.loadGraphData({json.dumps(flow)}, true, true, 'opened', {{ openSource: 'template' }})")
     page.wait(f"app.graph._nodes.length === {len(flow['nodes'])}")
     page.run("await new Promise((done) => setTimeout(done, 2000))")  # panels have taken their height
     assert page.run("return app.canvas.ds.scale") >= LEAST_ZOOM
