@@ -83,7 +83,7 @@ def replacing(path: Path, size: int) -> Iterator[BinaryIO]:
         _flush_folder(path.parent)
     except OSError as error:
         raise NotSaved(
-            f'"{path.name}" could not be written ({error.strerror or error})',
+            f'"{path.absolute()}" could not be written ({error.strerror or error})',
             f"a folder that takes files with {size / 1e6:.1f} MB free was expected",
             "choose another folder or make room and save again",
         ) from error
@@ -111,7 +111,7 @@ def check_takes_files(folder: Path) -> None:
     except (OSError, NotSaved) as error:
         cause = error.__cause__ if isinstance(error, NotSaved) else error
         raise NotSaved(
-            f'the folder "{folder.name}" takes no files ({getattr(cause, "strerror", None) or cause})',
+            f'the folder "{folder.absolute()}" takes no files ({getattr(cause, "strerror", None) or cause})',
             "a folder that can be written was expected",
             "choose another folder, or allow writing in this one",
         ) from error

@@ -130,8 +130,9 @@ class ICOTrainConcept(io.ComfyNode):
         lesson = lesson_from(values, getattr(around, "prompt", None), getattr(around, "unique_id", None))
         with live_training(f"{lesson.trigger} {lesson.noun}") as live:
             concept, losses = train_concept(base_model[0], base_clip[0], vae[0], lesson)
+            files = lesson.samples.write()
         model, clip = with_concept(base_model[0], base_clip[0], concept, 1.0)
-        files, pictures = lesson.samples.write(), lesson.samples.batch()
+        pictures = lesson.samples.batch()
         told = node_ui.trained(concept, losses, live.notes, files)
         shown = no_picture() if pictures is None else pictures
         return io.NodeOutput(model, clip, concept, draw_losses(losses), concept.phrase, shown, ui=told)

@@ -50,15 +50,15 @@ def check_room(folder: Path, needed_bytes: int) -> None:
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise NotSaved(
-            f'the folder "{folder.name}" cannot be used ({error.strerror or error})',
+            f'the folder "{folder.absolute()}" cannot be used ({error.strerror or error})',
             "an existing folder was expected",
             "create it or choose another",
         ) from error
     if free < needed_bytes:
         raise NotSaved(
-            f"{free / 1e6:.0f} MB are free",
+            f'the disk of "{folder.absolute()}" has {free / 1e6:.0f} MB free',
             f"{needed_bytes / 1e6:.0f} MB were expected",
-            "make room or choose another folder",
+            "make room on it, or use a folder on another disk",
         )
 
 

@@ -20,6 +20,7 @@ class Keeper:
     path    the training's file
     save    writes it there, whole or not at all; raises NotSaved
     clock   seconds, only ever rising
+    tell    says to the user that no copy can be written, once until one can
     """
 
     def __init__(
@@ -29,8 +30,9 @@ class Keeper:
         *,
         seconds: float = KEEP_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[str], None] = log.warning,
     ) -> None:
-        self.path, self.save, self.seconds, self.clock = path, save, seconds, clock
+        self.path, self.save, self.seconds, self.clock, self.tell = path, save, seconds, clock, tell
         self.kept_at = self.step_at = clock()
         self.longest = 0.0  # seconds between two steps of this run
         self.trouble: str | None = None  # why the last copy failed
@@ -45,12 +47,12 @@ class Keeper:
             self.keep()
 
     def keep(self) -> bool:
-        """Whether the training stands on disk as it is now; else an older copy may, and the log says so."""
+        """Whether the training stands on disk as it is now; else an older copy may, and it is told."""
         try:
             self.save(self.path)
         except NotSaved as error:
             if self.trouble is None:
-                log.warning("the training goes on without a new safety copy: %s", error)
+                self.tell(f"the training goes on without a new safety copy: {error}")
             self.trouble = str(error)
         else:
             if self.trouble is not None:

@@ -17,9 +17,9 @@ from ..dynaip.training.state import AdapterTraining, averaged, begin_training, n
 from ..dynaip.training.steps import train_adapter
 from ..errors import BadSettings, NotSaved, TrainingDiverged
 from ..ico.estimate import COPIES_RESUME, FLOAT_BYTES, SPARE_BYTES, check_room
+from ..pictures.saving import save_image
 from .console import Console
 from .interrupt import gentle_stop
-from .places import save_image
 from .training import KEPT_SUFFIX, Stopped, check_unfinished
 
 SHEET_ROWS = 4

@@ -26,13 +26,14 @@ from ..ico.settings import IcoSettings, check_settings
 from ..intervals import interval
 from ..noise.schedule import spaced_sigmas
 from ..pictures.reference import Picture, load_pictures
+from ..pictures.saving import save_image
 from ..studies.gates.trial import Ask, asks_for, judged, scale_for
 from ..tiny.defaults import TINY_DCI, TINY_ICO, TINY_SAMPLE
 from ..tiny.judge import Scale, Verdict
 from ..tiny.world.concepts import CONCEPTS
 from .console import Bar, Console
 from .demo_sheet import Note, Row, Summary, draw_sheet
-from .places import check_out, save_image
+from .places import check_out
 from .sampling import Drawn, draw, pair_prompts, plain_prompts, with_concept
 from .tiny_world import SmallModel, TinyWorld
 from .training import Course, Stopped, encode, learn, start

@@ -16,11 +16,12 @@ from ..errors import BadSettings
 from ..families.family import Family
 from ..noise.samplers import find_sampler, refuse_eta
 from ..pictures.paper import grid
+from ..pictures.saving import save_image
 from ..tiny.defaults import DEFAULTS
 from ..tiny.world.words import unknown_words
 from .choices import chosen
 from .console import Console
-from .places import PICTURES, check_out, save_image
+from .places import PICTURES, check_out
 from .sampling import draw, pair_prompts, plain_prompts, with_concept
 from .tiny_world import TinyWorld, known_noun
 

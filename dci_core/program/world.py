@@ -10,13 +10,14 @@ from pathlib import Path
 from ..concept.file import load_concept, save_concept
 from ..concept.learned import Concept
 from ..errors import BadSettings
+from ..pictures.saving import save_image
 from ..studies.gates.concepts import concept_gate, learn
 from ..studies.gates.run import base_gates
 from ..studies.gates.scenes import PLAIN, WORKFLOW_ICO, SceneReading, read_scenes
 from ..tiny.readings import Reading
 from ..tiny.world.concepts import CONCEPTS, HeldOut
 from .console import Console
-from .places import check_folder, save_image
+from .places import check_folder
 from .tiny_world import TinyWorld
 
 

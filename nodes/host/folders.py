@@ -100,7 +100,7 @@ def prepared(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NotSaved(
-            f'the folder "{path.parent.name}" cannot be made ({error.strerror or error})',
+            f'the folder "{path.parent.absolute()}" cannot be made ({error.strerror or error})',
             "a folder that can be written to is expected",
             "choose another name or free this one",
         ) from error

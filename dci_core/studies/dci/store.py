@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadSettings, NotSaved
-from ...files import write_bytes
+from ...files import check_takes_files, write_bytes
 
 ABOUT, LINES = "study.json", "cells.jsonl"
 WORDS = {"size": "size", "ground": "training ground", "weights": "weights of the small world", "adapter": "adapter"}
@@ -29,7 +29,7 @@ class Store:
 
         about  what the whole study depends on, as plain data
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        check_takes_files(folder)
         now = json.loads(json.dumps(about))
         path = folder / ABOUT
         if path.exists():
@@ -48,7 +48,7 @@ class Store:
                 os.fsync(file.fileno())
         except OSError as error:
             raise NotSaved(
-                f'a result could not be added to "{LINES}" ({error.strerror or error})',
+                f'a result could not be added to "{(self.folder / LINES).absolute()}" ({error.strerror or error})',
                 "a folder that takes files was expected",
                 "make room and run the same command again: it goes on from here",
             ) from error

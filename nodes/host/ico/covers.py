@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
@@ -13,28 +12,27 @@ from ....dci_core.ico.data import TrainingData
 from ....dci_core.ico.samples import draw_sample
 from ....dci_core.ico.state import TrainState
 from ....dci_core.pictures.thumbnails import image_of, small_jpeg
+from ..page.live import note
 from .model import HostModel
 from .residence import fits_beside, leave_device
 
-log = logging.getLogger(__name__)
-
 
 def cover_latent(host: HostModel, data: TrainingData, state: TrainState) -> Tensor | None:
-    """The latent [1 c h w] of one picture of the concept; None, with a word in the log, where none can be drawn."""
+    """The latent [1 c h w] of one picture of the concept; None, with a warning, where none can be drawn."""
     try:
         with torch.inference_mode(False):
             return draw_sample(host, state, shape=data.latents.shape[2:], sigmas=host.sigmas(), on_step=stop_if_asked)
     except (PackError, RuntimeError) as error:  # out of memory too; what was learned counts for more
-        log.warning("the concept gets no picture: %s", error)
+        note(f"the concept gets no picture: {error}")
         return None
 
 
 def cover_picture(model: Any, vae: Any, latent: Tensor) -> bytes | None:
-    """A small JPEG file of the latent, by the VAE; None, with a word in the log, where it cannot be decoded."""
+    """A small JPEG file of the latent, by the VAE; None, with a warning, where it cannot be decoded."""
     try:
         return small_jpeg(image_of(decoded(model, vae, latent)[0]))
     except RuntimeError as error:
-        log.warning("the concept gets no picture: %s", error)
+        note(f"the concept gets no picture: {error}")
         return None
 
 

@@ -7,7 +7,6 @@ concept is kept too, where a training of so many steps finds it.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....dci_core.errors import PackError
+from ....dci_core.errors import NotSaved, PackError
 from ....dci_core.files import read_tensors, write_tensors
 from ....dci_core.fingerprint import short_hash
 from ....dci_core.ico.estimate import rounds_left
@@ -25,11 +24,13 @@ from ....dci_core.ico.samples import COVER_PROMPT, SAMPLING, draw_sample
 from ....dci_core.ico.state import TrainState
 from ....dci_core.ico.train import StepReport
 from ....dci_core.names import as_part
+from ....dci_core.pictures.saving import save_image
 from ....dci_core.pictures.thumbnails import image_of
+from ..folders import prepared
+from ..page.live import note
 from .covers import stop_if_asked
 from .model import HostModel
 
-log = logging.getLogger(__name__)
 ENDING = ".samples"
 FOLDER = "ico_dci"  # in the host's output folder
 Place = tuple[int, int]  # finished steps, number of the prompt
@@ -71,7 +72,7 @@ class Samples:
             kept, _ = read_tensors(path, "samples file")
             found = {place_of(name): latent for name, latent in kept.items()}
         except (PackError, ValueError) as error:
-            log.warning("the kept samples %s cannot be read: %s", path.name, error)
+            note(f"the samples of earlier steps cannot be read and are left out: {error}")
             return
         self.latents |= {place: latent for place, latent in found.items() if place[0] <= steps}
 
@@ -109,7 +110,7 @@ class Samples:
             self.decode(develop, [(state.step, number) for number in range(len(drawn))])
             self.write()
         except (PackError, RuntimeError) as error:
-            log.warning("the samples of step %d are not kept: %s", state.step, error)
+            note(f"the samples of step {state.step} are not kept: {error}")
         self.seconds.append(time.perf_counter() - started)
         return drawn
 
@@ -122,7 +123,7 @@ class Samples:
                 if place not in self.pictures and (found := develop(self.latents[place][None])) is not None:
                     (self.pictures[place],) = found
         except RuntimeError as error:  # out of memory too; the concept counts for more
-            log.warning("the samples cannot be decoded: %s", error)
+            note(f"the samples cannot be decoded: {error}")
 
     def batch(self) -> Tensor | None:
         """All pictures [b h w 3], a row of prompts for each step; None where there is none."""
@@ -137,15 +138,14 @@ class Samples:
         if not self.pictures:
             return written
         try:
-            place.mkdir(parents=True, exist_ok=True)
             for (step, number), picture in sorted(self.pictures.items()):
                 name = f"step_{step:05}_prompt_{number + 1}.png"
                 if (step, number) not in self.written:
-                    image_of(picture).save(place / name)
+                    save_image(image_of(picture), prepared(place / name))
                     self.written.add((step, number))
                 written.append({"filename": name, "subfolder": f"{FOLDER}/{self.folder}", "type": "output"})
-        except OSError as error:
-            log.warning("the samples are not written to the output folder: %s", error.strerror or error)
+        except NotSaved as error:
+            note(f"these samples are on the node and not among the files: {error}")
         return written
 
 

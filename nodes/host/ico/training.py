@@ -115,7 +115,7 @@ def keep_finished(concept: Concept, state: TrainState, place: Path) -> Concept:
         save_concept(concept, place)
         write_bytes(place.with_suffix(".losses.json"), json.dumps(state.losses).encode())
     except NotSaved as error:
-        log.warning("the concept is trained but not kept, save it with Save ICO Concept: %s", error)
+        note(f"the concept is trained but not kept, save it with Save ICO Concept: {error}")
         return concept
     return load_concept(place)
 
@@ -143,7 +143,7 @@ def run_training(
     samples.load(sampled, state.step)
     tidy(sampled.parent, [sampled], ending=SAMPLES)
     watcher = Preview(host, data, state, lesson.preview_every)
-    keeper = Keeper(kept.training, partial(save_state, state))
+    keeper = Keeper(kept.training, partial(save_state, state), tell=note)
     reports: list[StepReport] = []
     rows = rows_of(state) * state.settings.accumulation
     try:
@@ -196,7 +196,7 @@ def resumed(host: HostModel, data: TrainingData, lesson: Lesson, kept: Kept) -> 
         try:
             return load_state(path, host, data, lesson.settings, **parts), path
         except PackError as error:
-            log.warning("the kept training %s cannot go on: %s", path.name, error)
+            note(f"the kept training {path.name} cannot go on and is not used: {error}")
     state = begin_training(host, data, lesson.settings, **parts)
     if lesson.start is not None:
         start_from(state, lesson.start)

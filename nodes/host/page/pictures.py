@@ -13,7 +13,9 @@ from torch.nn.functional import interpolate
 
 from ....dci_core.attention.layers import LayerId, in_text
 from ....dci_core.families.weight_names import in_order
+from ....dci_core.pictures.saving import save_image
 from ....dci_core.pictures.thumbnails import image_of
+from ..folders import prepared
 
 MOST_CELL = 64  # px of one map's longer side in the sheet
 MOST_PICTURES = 4  # of a batch
@@ -75,13 +77,14 @@ def painted(latent: Tensor) -> Tensor:
 
 
 def kept(pixels: Tensor) -> dict[str, str]:
-    """A picture [h w] or [h w 3] in 0..1 as a file in the host's temporary folder, named as its page asks for it."""
+    """A picture [h w] or [h w 3] in 0..1 as a file in the host's temporary folder, named as its page asks for it.
+
+    Raises NotSaved.
+    """
     import folder_paths
 
-    folder = Path(folder_paths.get_temp_directory())
-    folder.mkdir(parents=True, exist_ok=True)
     name = f"ico_dci_{secrets.token_hex(8)}.png"
     picture = image_of(pixels)
     picture.thumbnail((10**5, 10**5) if pixels.ndim == 2 else (MOST_PX, MOST_PX))
-    picture.save(folder / name)
+    save_image(picture, prepared(Path(folder_paths.get_temp_directory()) / name))
     return {"filename": name, "subfolder": "", "type": "temp"}

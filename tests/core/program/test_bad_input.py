@@ -114,7 +114,7 @@ def test_a_full_disk_is_found_out_before_training(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     assert main(train_words(weights, images, tmp_path / "c.safetensors")) == 2
-    assert "MB are free" in sentence(capsys) and list(tmp_path.iterdir()) == []
+    assert f'"{tmp_path}" has 0 MB free' in sentence(capsys) and list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_weight_file_gets_one_sentence(

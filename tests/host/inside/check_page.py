@@ -75,9 +75,8 @@ def test_a_node_is_found_by_the_mark_that_its_workflow_gives_it() -> None:
     assert found == {"2": "outside", "3:2": "inside", "3": "", "4": "", "5": "", "4:2": "", "": ""}
     running = events.running
     try:
-        for odd in ({"extra_pnginfo": {"workflow": flow}}, {}, {"extra_pnginfo": "x"}, {"extra_pnginfo": {"workflow": 3}},
-                    {"extra_pnginfo": {"workflow": {"nodes": [3]}}}):  # fmt: skip
-            events.running = lambda odd=odd: ("", {}, odd)
+        for odd in (flow, 3, None, {"nodes": [3]}, {"nodes": 3}):
+            events.running = lambda odd=odd: ("", {}, {"extra_pnginfo": {"workflow": odd}})
             assert events.place_in_work() == {"node": "", "mark": ""}
     finally:
         events.running = running
