@@ -15,8 +15,10 @@ SIDE, GAP, WORDS = 400, 4, 18  # px of the whole, between pictures, and for a li
 GROUND, INK = "#1e222a", "#f4efe4"
 
 
-def thumbnail(references: Sequence[Path], plain: Sequence[Path], dci: Sequence[Path], by: str) -> Image.Image:
-    """The sheet; plain and dci show two pictures each, one above the other."""
+def thumbnail(
+    references: Sequence[Path], plain: Sequence[Path], dci: Sequence[Path], by: str, names: Sequence[str]
+) -> Image.Image:
+    """The sheet; plain and dci show two pictures each, one above the other, below their two names."""
     sheet = Image.new("RGB", (SIDE, SIDE), GROUND)
     draw = ImageDraw.Draw(sheet)
     small = (SIDE - GAP * (len(references) - 1)) // len(references)
@@ -24,7 +26,7 @@ def thumbnail(references: Sequence[Path], plain: Sequence[Path], dci: Sequence[P
         paste(sheet, path, i * (small + GAP), 0, small)
     top = small + GAP
     large = (SIDE - top - 2 * WORDS - GAP) // 2
-    for name, paths, centre in (("without DCI", plain, SIDE // 4), ("with DCI", dci, 3 * SIDE // 4)):
+    for name, paths, centre in zip(names, (plain, dci), (SIDE // 4, 3 * SIDE // 4), strict=True):
         write(draw, (centre, top + WORDS // 2), name)
         for row, path in enumerate(paths[:2]):
             paste(sheet, path, centre - large // 2, top + WORDS + row * (large + GAP), large)
@@ -49,5 +51,6 @@ if __name__ == "__main__":
     for name in ("--references", "--plain", "--dci"):
         parser.add_argument(name, type=Path, nargs="+", required=True)
     parser.add_argument("--by", required=True, help="what drew them, for people")
+    parser.add_argument("--names", nargs=2, default=("without DCI", "with DCI"), help="what stands above the two")
     options = parser.parse_args()
-    thumbnail(options.references, options.plain, options.dci, options.by).save(options.out, quality=90)
+    thumbnail(options.references, options.plain, options.dci, options.by, options.names).save(options.out, quality=90)

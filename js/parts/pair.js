@@ -3,6 +3,7 @@ import { el, onChange, upstream, widgetOf, write } from "./dom.js";
 import { concepts } from "./picker.js";
 import { t } from "./words.js";
 
+const NAMED = /\{concept:[^{}]*\}/; // a concept by its place among several, {concept:a} or {concept:1}
 const TITLES = { concept: () => t("concept"), auxiliary: () => t("auxiliary") }; // as the server says
 
 export function addPair(node, panel) {
@@ -13,7 +14,7 @@ export function addPair(node, panel) {
   async function refresh() {
     const phrase = await phraseFor(node);
     const prompt = String(widgetOf(node, "prompt")?.value ?? "");
-    const isIn = !phrase || prompt.toLowerCase().includes(phrase.toLowerCase());
+    const isIn = !phrase || NAMED.test(prompt) || prompt.toLowerCase().includes(phrase.toLowerCase());
     put.replaceChildren(
       ...(isIn
         ? []

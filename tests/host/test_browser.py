@@ -70,7 +70,7 @@ BOXES = {  # [name, x, y, width, height] of every node as a renderer draws it
 }
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "workflows").glob("*.json")), ids=lambda path: path.name[0])
+@pytest.mark.parametrize("path", sorted((ROOT / "workflows").glob("*.json")), ids=lambda path: path.name.split()[0])
 def test_a_workflow_opens_readable_and_no_node_covers_another(page: Page, path: Path) -> None:
     flow = json.loads(path.read_text(encoding="utf-8"))
     page.run(f"await app.loadGraphData({json.dumps(flow)}, true, true, 'opened', {{ openSource: 'template' }})")
@@ -84,6 +84,22 @@ def test_a_workflow_opens_readable_and_no_node_covers_another(page: Page, path: 
     assert len(boxes) == len(flow["nodes"]) or is_vue  # Nodes 2.0 draws those that are in sight
     assert boxes
     assert page.run(OVERLAPS.format(json.dumps(boxes))) == []
+
+
+def test_a_concept_that_the_prompt_names_by_its_place_is_not_offered_again(page: Page) -> None:
+    flow = json.loads(next((ROOT / "workflows").glob("14 *.json")).read_text(encoding="utf-8"))
+    page.run(f"await app.loadGraphData({json.dumps(flow)}, true, true, 'two')")
+    page.wait("!!app.graph._nodes.find((node) => node.type === 'DCIPromptPair')?.icoDci")
+    page.run("await new Promise((done) => setTimeout(done, 1500))")
+    offered = (
+        "[...document.querySelectorAll('.ico-dci button')].some((button) => button.textContent === '+ myfish fish')"
+    )
+    assert not page.run(f"return {offered}")
+    page.run(
+        "const node = app.graph._nodes.find((node) => node.type === 'DCIPromptPair');"
+        "const box = node.widgets.find((one) => one.name === 'prompt'); box.value = 'a cat'; box.callback?.('a cat')"
+    )
+    page.wait(offered)
 
 
 def test_advanced_inputs_fold_in_the_classic_renderer_and_are_left_to_nodes2(page: Page) -> None:
