@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from marks import Absent, slow
-from neighbours import NEIGHBOURS, Neighbour, outcomes
+from neighbours import NEIGHBOURS, Neighbour, Outcome, outcomes
 
 HEAD = "| node | runs | most left under a black region | least and most that DCI does |"
 OUT = Path(__file__).parents[3] / "out"
@@ -20,34 +21,40 @@ def test_every_neighbour_in_every_guidance_order_and_batch() -> None:
 
 
 def written(title: str, neighbours: Mapping[str, Neighbour]) -> None:
-    """Writes the table of these neighbours and asserts the oracle for each; Absent where none is there.
+    """Writes the table of these neighbours, each row as it is found, and asserts the oracle for all of them.
 
-    The environment's NEIGHBOURS, a part of their names, chooses some.
+    Raises Absent where none is there. The environment's NEIGHBOURS, a regular expression, chooses some by name.
     """
     from comfyui_version import __version__
 
-    lines, broken, absent = [HEAD, "|---|---|---|---|"], [], 0
-    chosen = {name: each for name, each in neighbours.items() if os.environ.get("NEIGHBOURS", "") in name}
+    OUT.mkdir(exist_ok=True)
+    table, broken, absent = OUT / f"{title}-{__version__}.md", [], 0
+    table.write_text(f"{HEAD}\n|---|---|---|---|\n", encoding="utf-8")
+    chosen = {name: each for name, each in neighbours.items() if re.search(os.environ.get("NEIGHBOURS", ""), name)}
     for name, neighbour in chosen.items():
+        seen: list[Outcome] = []
         try:
-            seen = list(outcomes(neighbour))
+            seen = list(outcomes(neighbour, by_turns=True))
+            row = row_of(seen)
         except Absent as absence:
-            lines.append(f"| {name} | 0 | {absence} | |")
+            row = f"0 | {absence} | "
             absent += 1
-            continue
         except Exception as error:
-            lines.append(f"| {name} | 0 | {type(error).__name__}: {error} | |".replace("\n", " "))
+            row = f"0 | {type(error).__name__}: {error} | ".replace("\n", " ")
             broken.append((name, error))
-            continue
-        black, acts = max(one.black for one in seen), [one.acts for one in seen]
-        told = ", told" * any(one.is_told for one in seen) + ", refused" * any(one.is_refused for one in seen)
-        lines.append(f"| {name} | {len(seen)} | {black:.1e}{told} | {min(acts):.3f} to {max(acts):.3f} |")
         broken += [(name, one) for one in seen if not one.is_right]
+        with table.open("a", encoding="utf-8") as file:
+            file.write(f"| {name} | {row} |\n")
     if absent == len(chosen):
         raise Absent("none of them is in this host")
-    OUT.mkdir(exist_ok=True)
-    (OUT / f"{title}-{__version__}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert not broken, broken
+
+
+def row_of(seen: Sequence[Outcome]) -> str:
+    """What the table says of a neighbour: runs, the most that was left, what DCI does."""
+    black, acts = max(one.black for one in seen), [one.acts for one in seen if one.acts is not None]
+    told = ", told" * any(one.is_told for one in seen) + ", refused" * any(one.is_refused for one in seen)
+    return f"{len(seen)} | {black:.1e}{told} | " + (f"{min(acts):.3f} to {max(acts):.3f}" if acts else "")
 
 
 def holds(name: str) -> None:

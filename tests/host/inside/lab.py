@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -32,29 +33,38 @@ SMALL_UNET = {
 }
 
 
-def small_model(seed: int = 0) -> Any:
-    """A model patcher around a small random U-Net of the tiny family's layout; norms are one, so attention shows.
-
-    It passes for one that a concept was put on.
-    """
+def bare_small_model() -> Any:
+    """The host's model of a small U-Net of the tiny family's layout, its weights still to be filled in."""
     import comfy.model_base
-    import comfy.model_patcher
     import comfy.supported_models
 
     config = comfy.supported_models.SD15(dict(SMALL_UNET))
     config.set_inference_dtype(torch.float32, None)
+    return comfy.model_base.BaseModel(config, device=torch.device("cpu"))
+
+
+@cache
+def small_weights(seed: int) -> tuple[Tensor, ...]:
+    """Random weights for each parameter of that U-Net; norms are one, so attention shows."""
+    generator, weights = torch.Generator().manual_seed(seed), []
+    for name, parameter in bare_small_model().diffusion_model.named_parameters():
+        weight = torch.zeros(parameter.shape)
+        if parameter.ndim > 1:
+            weight = torch.randn(parameter.shape, generator=generator) * parameter[0].numel() ** -0.5
+        if "norm" in name or name.endswith(("in_layers.0.weight", "out_layers.0.weight", "out.0.weight")):
+            weight.fill_(float(name.endswith("weight")))
+        weights.append(weight)
+    return tuple(weights)
+
+
+def small_model(seed: int = 0) -> Any:
+    """A new patcher around that U-Net. It passes for one that a concept was put on."""
+    import comfy.model_patcher
+
     with torch.inference_mode(False), torch.no_grad():
-        model = comfy.model_base.BaseModel(config, device=torch.device("cpu"))
-        generator = torch.Generator().manual_seed(seed)
-        for parameter in model.diffusion_model.parameters():
-            if parameter.ndim > 1:
-                fan = parameter[0].numel()
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * fan**-0.5)
-            else:
-                parameter.zero_()
-        for name, parameter in model.diffusion_model.named_parameters():
-            if "norm" in name or name.endswith(("in_layers.0.weight", "out_layers.0.weight", "out.0.weight")):
-                parameter.fill_(float(name.endswith("weight")))
+        model = bare_small_model()
+        for parameter, weight in zip(model.diffusion_model.parameters(), small_weights(seed), strict=True):
+            parameter.copy_(weight)
     cpu = torch.device("cpu")
     patcher = comfy.model_patcher.ModelPatcher(model.eval(), load_device=cpu, offload_device=cpu)
     patcher.set_attachments(f"{PACK['nodes.host.concept.apply'].CARRIED}lab", True)

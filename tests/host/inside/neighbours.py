@@ -188,26 +188,35 @@ NEIGHBOURS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """One pair with DCI: what is left under a black region, and what DCI does without one; relative L2 distances."""
+    """One pair with DCI: what is left under a black region, and what DCI does without one; relative L2 distances.
+
+    acts  None where it was not asked
+    """
 
     guidance: str
     num_pictures: int
     ours_first: bool
     black: float
-    acts: float
+    acts: float | None
     is_told: bool = False
     is_refused: bool = False
 
     @property
     def is_right(self) -> bool:
         """Whether the guest is left alone and DCI does something, or the user is told why not."""
-        return self.is_refused or ((self.black < LEAST or self.is_told) and self.acts > 1e-4)
+        return self.is_refused or ((self.black < LEAST or self.is_told) and (self.acts is None or self.acts > 1e-4))
 
 
 def outcomes(
-    neighbour: Neighbour, guidances: tuple[str, ...] = GUIDANCES, batches: tuple[int, ...] = (1, 2)
+    neighbour: Neighbour,
+    guidances: tuple[str, ...] = GUIDANCES,
+    batches: tuple[int, ...] = (1, 2),
+    *,
+    by_turns: bool = False,
 ) -> Iterator[Outcome]:
     """DCI beside a neighbour in both orders. A batch in which the neighbour fails by itself is left out.
+
+    by_turns  what DCI does is asked of one order in a guidance and of the other in the next, and so on
 
     Raises AssertionError where the neighbour does nothing by itself, Absent where it fails in every batch.
     """
@@ -216,7 +225,7 @@ def outcomes(
     positive, draw = neighbour.beside(bare), neighbour.draw
     shapes = [neighbour.run["shape"]] if "shape" in neighbour.run else [(size, 4, 16, 16) for size in batches]
     broken, has_run = None, False
-    for shape in shapes:
+    for turn, shape in enumerate(shapes):
         run = {"steps": 4, **neighbour.run, "shape": shape}
         alone = neighbour.on(small_model())
         try:
@@ -228,18 +237,20 @@ def outcomes(
         if draw is sample and neighbour.acts:
             change = distance(plain, sample(small_model(), bare, NEGATIVE, **run))
             assert change > 1e-5, f"{neighbour.name} does nothing"
-        for guidance, ours_first in itertools.product(guidances, (False, True)):
-            yield beside(neighbour, plain, pair, positive, run, guidance, ours_first)
+        for (number, guidance), ours_first in itertools.product(enumerate(guidances), (False, True)):
+            is_asked = not by_turns or (turn + number + ours_first) % 2 == 0
+            yield beside(neighbour, plain, pair, positive, run, guidance, ours_first, is_asked)
     if broken is not None and not has_run:
         raise broken
 
 
 def beside(
-    neighbour: Neighbour, plain: Tensor, pair: Any, positive: Any, run: dict[str, Any], guidance: str, ours_first: bool
-) -> Outcome:
-    """One outcome; `plain` is the neighbour's picture without DCI."""
+    neighbour: Neighbour, plain: Tensor, pair: Any, positive: Any, run: dict[str, Any], guidance: str,
+    ours_first: bool, is_asked: bool,
+) -> Outcome:  # fmt: skip
+    """One outcome; `plain` is the neighbour's picture without DCI, `is_asked` whether what DCI does is asked."""
     found, told, is_told = [], neighbour.told, False
-    for region in (BLACK, None):
+    for region in (BLACK, None) if is_asked else (BLACK,):
         settings = {"window": 0.6, "guidance": guidance, "region": region}
         model = small_model()  # a new one each time: packs leave things on the model itself
         ours, record = apply(model if ours_first else neighbour.on(model), pair, **settings)
@@ -247,8 +258,9 @@ def beside(
             drawn = neighbour.draw(neighbour.on(ours) if ours_first else ours, positive, NEGATIVE, **run)
         except PACK["dci_core.errors"].PackError as error:
             assert told and told in str(error), error
-            return Outcome(guidance, run["shape"][0], ours_first, 0.0, 0.0, is_refused=True)
+            return Outcome(guidance, run["shape"][0], ours_first, 0.0, None, is_refused=True)
         found.append(distance(drawn, plain))
         assert drawn.isfinite().all(), f"{neighbour.name} and DCI give NaN"
         is_told = bool(told) and any(told in sentence for sentence in record.warnings)
-    return Outcome(guidance, run["shape"][0], ours_first, *found, is_told)
+    black, acts = found if is_asked else (*found, None)
+    return Outcome(guidance, run["shape"][0], ours_first, black, acts, is_told)
