@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lab import apply, conditioning, distance, plan, sample, small_model, text
+from lab import PACK, apply, conditioning, distance, plan, sample, small_model, text
 from torch import Tensor
 
 NEGATIVE = conditioning(text(3))
@@ -181,6 +181,36 @@ def couple(model: Any) -> Any:
 
 def test_a_guest_that_adds_rows_is_left_its_own_or_told_so() -> None:
     black_of(couple)
+
+
+def by_windows(args: dict[str, Any]) -> list[Tensor]:
+    """Runs two frames of four at a time, as windows of motion models do."""
+    from comfy.samplers import calc_cond_batch
+
+    options = {key: value for key, value in args["model_options"].items() if key != "sampler_calc_cond_batch_function"}
+    x, sigma = args["input"], args["sigma"]
+    parts = [
+        calc_cond_batch(args["model"], args["conds"], x[i : i + 2].contiguous(), sigma[i : i + 2], options)
+        for i in range(0, x.shape[0], 2)
+    ]
+    return [torch.cat(each) for each in zip(*parts, strict=True)]
+
+
+def test_frames_in_windows_of_anothers_making_are_refused_in_one_sentence_and_run_where_one_window_has_all() -> None:
+    guest = patching("set_model_sampler_calc_cond_batch_function", by_windows)
+    model, pair, positive = made()
+    for mode in MODES:
+        patched, _ = apply(guest(model), pair, window=0.6, guidance=mode)
+        try:
+            sample(patched, positive, NEGATIVE, steps=2, shape=(4, 4, 16, 16))
+        except PACK["dci_core.errors"].BadSettings as error:
+            assert "the same rows in both branches" in str(error), error
+        else:
+            raise AssertionError("no error")
+        out = sample(patched, positive, NEGATIVE, steps=2, shape=(2, 4, 16, 16))
+        whole, _ = apply(model, pair, window=0.6, guidance=mode)
+        same = sample(whole, positive, NEGATIVE, steps=2, shape=(2, 4, 16, 16))
+        assert distance(out, same) < LEAST and out.isfinite().all(), mode
 
 
 def test_samplers_that_look_at_the_guidance_find_both_latents() -> None:
