@@ -16,6 +16,7 @@ from ....dci_core.dci.dbim import DbimSettings
 from ....dci_core.dci.row_plan import RowPlan, plan_rows
 from ....dci_core.families.weight_names import JOINT_STAGES
 from ....dci_core.text.tokens import PairTokens
+from ..page.once import Once
 
 log = logging.getLogger(__name__)
 KEY = "ico_dci"  # of our wrappers
@@ -102,6 +103,7 @@ class DbimRecord:
     size            (height, width) of the run's latents
     guests          who else acted in it; with anyone, the auxiliary branch ran in calls of its own
     on_end          called when a run has ended
+    once            what the log was told
     """
 
     weights: dict[tuple[float, LayerId], Tensor] = field(default_factory=dict)
@@ -116,6 +118,7 @@ class DbimRecord:
     size: tuple[int, int] = (0, 0)
     guests: tuple[str, ...] = ()
     on_end: Callable[[DbimRecord], None] | None = None
+    once: Once = field(default_factory=Once)
 
     def clear(self) -> None:
         """Forgets the run before."""
@@ -127,9 +130,10 @@ class DbimRecord:
         self.guests = ()
 
     def warn(self, sentence: str) -> None:
-        """Keeps a sentence for the node, and says it in the log."""
+        """Keeps a sentence for the node, and says it in the log: once, however often the node samples."""
         self.warnings.append(sentence)
-        log.warning(sentence)
+        if self.once.is_new(sentence):
+            log.warning(sentence)
 
     def end(self) -> None:
         """Tells whoever waits for the run that it has ended."""

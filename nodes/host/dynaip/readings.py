@@ -11,6 +11,7 @@ from torch import Tensor
 from ....dci_core.attention.joint import BlockId
 from ....dci_core.dynaip.decoupled import ObserveReading
 from ....dci_core.dynaip.subject import Subject
+from ..page.once import Once
 from .adapters import HostAdapter
 from .nouns import NounPlaces
 
@@ -42,12 +43,14 @@ class ReadingRecord:
     current_call  the same of the model call that is running
     warnings      what the user should know of this run
     on_warning    called with the record when it gets one
+    once          what the log was told
     """
 
     strengths: dict[tuple[float, BlockId, int], Tensor] = field(default_factory=dict)
     current_call: list[tuple[BlockId, int, Tensor]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     on_warning: Callable[[ReadingRecord], None] | None = None
+    once: Once = field(default_factory=Once)
 
     def clear(self) -> None:
         """Forgets the run before."""
@@ -60,7 +63,8 @@ class ReadingRecord:
         if sentence in self.warnings:
             return
         self.warnings.append(sentence)
-        log.warning(sentence)
+        if self.once.is_new(sentence):
+            log.warning(sentence)
         if self.on_warning is not None:
             self.on_warning(self)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from check_joint import run
+from graphs import heard
 from lab import PACK, apply, conditioning, distance, plan, sample, small_model, text
 from mmdit_lab import prompted
 
@@ -85,18 +86,18 @@ def test_parts_at_places_unknown_are_refused_under_a_region_and_taken_without() 
 
 
 @contextmanager
-def node_at_work(kind: str) -> Iterator[None]:
-    """As if the host's queue ran a node of that kind."""
+def node_at_work(kind: str, prompt: str = "prompt") -> Iterator[None]:
+    """As if the host's queue ran a node of that kind in that prompt."""
     from comfy_execution.utils import CurrentNodeContext
 
     events = PACK["nodes.host.page.events"]
-    item = (0, "prompt", {"7": {"class_type": kind}}, {}, [])
+    item = (0, prompt, {"7": {"class_type": kind}}, {}, [])
     kept = events.server
     events.server = lambda: SimpleNamespace(
         prompt_queue=SimpleNamespace(currently_running={0: item}), send_sync=lambda *_: None
     )
     try:
-        with CurrentNodeContext("prompt", "7"):
+        with CurrentNodeContext(prompt, "7"):
             yield
     finally:
         events.server = kept
@@ -136,6 +137,32 @@ def test_a_region_in_a_node_that_samples_parts_is_told_whatever_its_shape() -> N
     for kind in ("KSampler", "SamplerCustomAdvanced", "DCIDualBranchSampler", "IterativeImageUpscale"):
         with node_at_work(kind):
             assert said_of(square, (1, 4, 16, 16)) == [], kind
+
+
+def test_a_node_that_samples_many_parts_fills_the_log_once_and_tells_each_run() -> None:
+    pair = plan(text(2))
+    dci, seen = apply(small_model(), pair, window=0.6, region=LEFT)
+    subject, read = prompted("flux", region=LEFT)
+
+    def lines(parts: int) -> list[int]:
+        """How often the log tells of the region while so many parts are drawn, by DCI and beside a subject."""
+        found = []
+        for record, draw in (
+            (seen, lambda: sample(dci, conditioning(text(1), pair), NEGATIVE, steps=1)),
+            (read, lambda: run("flux", subject, steps=1)),
+        ):
+            with heard() as said:
+                for _ in range(parts):
+                    draw()
+                    assert sum("lies over each part" in each for each in record.warnings) <= 1
+            found.append(sum("lies over each part" in each for each in said))
+        return found
+
+    for prompt in ("first", "second"):
+        with node_at_work("UltimateSDUpscale", prompt):
+            assert lines(3) == [1, 1]
+            assert any("lies over each part" in each for each in seen.warnings + read.warnings)
+    assert lines(2) == [0, 0]
 
 
 def test_a_subject_with_a_region_is_told_likewise() -> None:
