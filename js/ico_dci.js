@@ -4,7 +4,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { foldAdvanced } from "./parts/advanced.js";
 import { completeTriggers } from "./parts/complete.js";
-import { addStyle, isOurs, nodesOf } from "./parts/dom.js";
+import { addStyle, ask, isOurs, nodesOf } from "./parts/dom.js";
 import { addLayerStrip } from "./parts/layers.js";
 import { addMark, isFromFile, nodeMeant } from "./parts/marks.js";
 import { addPanel } from "./parts/panel.js";
@@ -51,6 +51,16 @@ function follow(facts) {
   for (const part of nodeMeant(facts)?.icoDci?.parts ?? []) part.training?.(facts);
 }
 
+// Trainings as the server knows them; one that it does not know ended with the server that ran it.
+async function catchUp() {
+  const nodes = nodesOf(app.rootGraph ?? app.graph).filter((node) => node.comfyClass === "ICOTrainConcept");
+  const known = nodes.length ? await ask("trainings") : null;
+  for (const facts of known ?? []) follow(facts);
+  const followed = new Set(known?.map(nodeMeant));
+  for (const node of known ? nodes : [])
+    if (!followed.has(node)) for (const part of node.icoDci?.parts ?? []) part.lost?.();
+}
+
 app.registerExtension({
   name: "ico-dci",
 
@@ -61,6 +71,7 @@ app.registerExtension({
     paintSockets();
     api.addEventListener("ico_dci.said", ({ detail }) => hear(nodeMeant(detail), detail.output));
     api.addEventListener("ico_dci.training", ({ detail }) => follow(detail));
+    api.addEventListener("reconnected", catchUp);
   },
 
   nodeCreated(node) {
@@ -86,8 +97,6 @@ app.registerExtension({
     const nodes = nodesOf(app.graph).filter(isOurs);
     for (const node of nodes) for (const part of node.icoDci?.parts ?? []) part.configured?.();
     if (nodes.some(isFromFile)) openAsLaidOut(app.graph);
-    if (!nodes.some((node) => node.comfyClass === "ICOTrainConcept")) return;
-    const answer = await api.fetchApi("/ico_dci/trainings").catch(() => null);
-    for (const facts of answer?.ok ? await answer.json() : []) follow(facts);
+    await catchUp();
   },
 });

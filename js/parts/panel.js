@@ -24,7 +24,8 @@ export function addPanel(node) {
     if (!inner.offsetHeight || Math.abs(wanted - height) < 2) return;
     height = wanted;
     outer.style.minHeight = `${height}px`;
-    const least = node.computeSize?.();
+    // In Nodes 2.0 the page itself makes room, and this number would count inputs that are folded there.
+    const least = globalThis.LiteGraph?.vueNodesMode ? null : node.computeSize?.();
     if (least && node.size[1] < least[1]) node.setSize([node.size[0], least[1]]);
     redraw(node);
   };

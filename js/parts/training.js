@@ -59,6 +59,11 @@ export function addTraining(node, panel) {
       }
       show();
     },
+    lost() {
+      if (state.state !== "running") return;
+      Object.assign(state, { state: "stopped", left: null });
+      show();
+    },
     said(facts) {
       if (!facts.points?.length) return;
       Object.assign(state, { points: facts.points, step: facts.steps, steps: facts.steps, state: "done", left: 0 });

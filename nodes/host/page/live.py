@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from ....dci_core.errors import PackError
 from ....dci_core.ico.train import StepReport
 from ....dci_core.pictures.thumbnails import small_jpeg
 from . import events
@@ -82,6 +83,12 @@ class LiveTraining:
         self.facts["samples"] = {"step": step, "pictures": shown[:MOST_PREVIEWS]}
         events.tell("training", **{name: self.facts[name] for name in (*HEAD, "samples")})
 
+    def warn(self, *sentences: str) -> None:
+        """Shows on the node what there is to know of this training so far; nothing of earlier ones."""
+        self.notes += sentences
+        said = {"ico_dci": [{"lines": [], "warnings": self.notes}]}
+        events.tell("said", node=self.facts["node"], mark=self.facts["mark"], output=said)
+
     def end(self, state: str) -> None:
         """`done` or `stopped`."""
         self.facts |= {"state": state, "left": 0}
@@ -97,15 +104,14 @@ def note(sentence: str) -> None:
     log.warning(sentence)
     live = CURRENT.get()
     if live is not None:
-        live.notes.append(sentence)
-        said = {"ico_dci": [{"lines": [], "warnings": live.notes}]}
-        events.tell("said", node=live.facts["node"], mark=live.facts["mark"], output=said)
+        live.warn(sentence)
 
 
 @contextmanager
 def live_training(title: str) -> Iterator[LiveTraining]:
-    """A training that the page follows while the block runs; how it ended is told too."""
+    """A training that the page follows while the block runs; how it ended, and a refusal's sentence, are told too."""
     live = LiveTraining(title)
+    live.warn()
     place = (live.facts["mark"], live.facts["node"])
     TRAININGS.pop(place, None)
     TRAININGS[place] = live
@@ -114,7 +120,9 @@ def live_training(title: str) -> Iterator[LiveTraining]:
     token = CURRENT.set(live)
     try:
         yield live
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, PackError):
+            live.warn(str(error))
         live.end("stopped")
         raise
     finally:

@@ -40,8 +40,10 @@ def test_a_folder_that_takes_no_files_is_refused_before_the_first_step() -> None
         (folder / "trained").write_text("in the way", encoding="utf-8")
         kept, training.run_training = training.run_training, None
         try:
-            train(lesson(steps=3))
+            with PACK["nodes.host.page.live"].live_training("zorp fish") as live:
+                train(lesson(steps=3))
         except error as refusal:
+            assert live.notes == [str(refusal)]  # on the node: newer pages hide what an error says
             assert "takes no files" in str(refusal) and str(folder) in str(refusal), refusal
         else:
             raise AssertionError("it began")
