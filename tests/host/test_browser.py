@@ -69,13 +69,17 @@ BOXES = {  # [name, x, y, width, height] of every node as a renderer draws it
     })""",
 }
 
+TRAINING = """for (const node of app.graph._nodes) for (const part of node.icoDci?.parts ?? [])
+  part.training?.({ state: 'running', step: 2, steps: 9, left: 5, points: [[1, 0.2], [2, 0.1]], previews: [] });
+"""  # what a training node shows as soon as it runs
+
 
 @pytest.mark.parametrize("path", sorted((ROOT / "workflows").glob("*.json")), ids=lambda path: path.name.split()[0])
 def test_a_workflow_opens_readable_and_no_node_covers_another(page: Page, path: Path) -> None:
     flow = json.loads(path.read_text(encoding="utf-8"))
     page.run(f"await app.loadGraphData({json.dumps(flow)}, true, true, 'opened', {{ openSource: 'template' }})")
     page.wait(f"app.graph._nodes.length === {len(flow['nodes'])}")
-    page.run("await new Promise((done) => setTimeout(done, 2000))")  # panels have taken their height
+    page.run(f"{TRAINING} await new Promise((done) => setTimeout(done, 2000))")  # panels have taken their height
     assert page.run("return app.canvas.ds.scale") >= LEAST_ZOOM
     is_vue = page.run("return !!LiteGraph.vueNodesMode")
     if is_vue and not page.run("return !!document.querySelector('.ico-dci')"):
