@@ -106,6 +106,15 @@ def test_a_concept_that_the_prompt_names_by_its_place_is_not_offered_again(page:
     page.wait(offered)
 
 
+def test_a_training_whose_server_has_gone_is_told_as_stopped(page: Page) -> None:
+    page = shown(page, "ICOTrainConcept")
+    page.run(TRAINING)
+    page.wait(f"{PANEL}.textContent.includes('5 s left')")
+    page.run("app.api.dispatchEvent(new CustomEvent('reconnected'))")
+    page.wait(f"{PANEL}.textContent.includes('step 2 of 9') && {PANEL}.textContent.includes('stopped')")
+    assert page.troubles(OURS) == []
+
+
 def test_advanced_inputs_fold_in_the_classic_renderer_and_are_left_to_nodes2(page: Page) -> None:
     page.point(*ASIDE)
     page.run(ADD.format("DCIDualBranchSampler"))
