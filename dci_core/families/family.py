@@ -38,6 +38,7 @@ class Family:
     is_padded        whether a text has as many rows as its encoder fills; else as many as it has tokens
     keeps_template   whether what a tokenizer writes before a prompt is among those rows
     takes_embeddings  whether a prompt can name an embedding file
+    stacked          layers of the text encoder that stand side by side in each row
     """
 
     name: str
@@ -61,6 +62,7 @@ class Family:
     is_padded: bool = True
     keeps_template: bool = True
     takes_embeddings: bool = True
+    stacked: int = 1
 
     @cached_property
     def depths(self) -> dict[LayerId, int]:

@@ -51,7 +51,7 @@ BLOCK_TOKENS = {0: 4096, 1: 256}  # of blocks that lean, and of those that decid
 T5_SENTINELS = tuple(range(32099, 32083, -1))  # <extra_id_0> and on: ids of T5 that no word has
 T5_TEXT = {"clip_l": 768, "t5xxl": 4096}
 FLUX_SHIFT = math.exp(1.15)
-FLUX2: dict[str, Any] = {"latent_channels": 128, "latent_scale": 16, "shift": math.exp(2.02)}
+FLUX2: dict[str, Any] = {"latent_channels": 128, "latent_scale": 16, "shift": math.exp(2.02), "stacked": 3}
 
 
 def blocks_of(stage: str, count: int, deciding: Container[int] = ()) -> tuple[tuple[str, int, int, int], ...]:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ....dci_core.attention.call import AttentionCall, AttentionRule, split_heads
 from ....dci_core.attention.layers import LayerId
-from ....dci_core.errors import BadModel
 from ....dci_core.families.weight_names import BLOCK
 from .joint import OVERRIDE
 from .projections import Projected
@@ -47,7 +46,6 @@ class CrossFrame:
         if announced is None or announced[0] not in self.layers:
             return plain(*qkv)
         index, context = announced
-        check_still(qkv[0].shape[2], self.grid)
         q, k, v = (x.transpose(1, 2).flatten(2) for x in qkv)  # rows n (heads d)
         projected, project = self.layers[index], None
         if projected is not None and projected.seen is not None:
@@ -74,13 +72,3 @@ def with_frame(options: dict[str, Any], frame: CrossFrame) -> dict[str, Any]:
         return frame.attend(plain, args[:3], args[3] if len(args) > 3 else kwargs["heads"])
 
     return {**options, "patches": patches, OVERRIDE: override}
-
-
-def check_still(tokens: int, grid: tuple[int, int]) -> None:
-    """Raises BadModel for a latent of several frames."""
-    if tokens != grid[0] * grid[1]:
-        raise BadModel(
-            f"the latent has {tokens} image tokens where a picture has {grid[0] * grid[1]}",
-            "one frame is expected",
-            "use an empty latent of length 1",
-        )

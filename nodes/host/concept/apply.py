@@ -63,6 +63,14 @@ def check_encoders(clip: Any, family: Family) -> None:
             f"{dict(family.encoders)} are expected by a {family.name} model",
             "connect the CLIP of the same checkpoint",
         )
+    layer = getattr(clip.cond_stage_model, family.text_stream).layer if family.text_stream in came else None
+    stacked = len(layer) if isinstance(layer, list) else 1
+    if stacked != family.stacked:
+        raise BadModel(
+            f"the CLIP gives {stacked} of its layers side by side, as another base reads them",
+            f"{family.stacked} is expected by a {family.name} model",
+            "choose this base's type where the text encoder is loaded",
+        )
 
 
 def weight_patches(concept: Concept) -> dict[Any, Any]:

@@ -36,6 +36,7 @@ from .rows import call_over
 from .run_warnings import (
     warn_of_black_region,
     warn_of_changed_text,
+    warn_of_distilled_guidance,
     warn_of_misplaced_region,
     warn_of_missing_concept,
     warn_of_overshoot,
@@ -90,6 +91,7 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
         record.clear()
         record.size = (int(noise.shape[-2]), int(noise.shape[-1]))
         refuse_nested(noise, kwargs.get("latent_shapes"))
+        refuse_film(noise)
         sampling = guider.model_patcher.get_model_object("model_sampling")
         threshold = threshold_of(patch, sampling)
         record.steps, record.acted = len(sigmas) - 1, len(open_steps(sigmas.tolist(), threshold))
@@ -100,6 +102,7 @@ def around_run(patch: DciPatch, record: DbimRecord) -> Wrapper:
             return executor(noise, latent_image, sampler, sigmas, *rest, **kwargs)
         # What the user should know before the first step
         warn_of_missing_concept(guider.model_patcher, record)
+        warn_of_distilled_guidance(guider, record)
         warn_of_black_region(patch, record)
         warn_of_misplaced_region(patch, record)
         warn_of_overshoot(
@@ -225,4 +228,14 @@ def refuse_nested(noise: Any, latent_shapes: Any) -> None:
             "the latent has several streams",
             "one picture latent is expected",
             "use a U-Net model (SD 1.x, SD 2.x, SDXL)",
+        )
+
+
+def refuse_film(noise: Tensor) -> None:
+    """Raises BadModel for a latent of several frames."""
+    if noise.ndim == 5 and noise.shape[2] > 1:
+        raise BadModel(
+            f"the latent has {noise.shape[2]} frames",
+            "one frame is expected, since DCI draws pictures",
+            "use an empty latent of length 1",
         )

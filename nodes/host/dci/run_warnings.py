@@ -41,6 +41,18 @@ def warn_of_missing_concept(model: Any, record: DbimRecord) -> None:
         )
 
 
+def warn_of_distilled_guidance(guider: Any, record: DbimRecord) -> None:
+    """Says so where a model that is told its guidance gets a CFG beside it. Others that were distilled (klein, Turbo)
+    have the shape of those that were not.
+    """
+    params, cfg = getattr(guider.model_patcher.model.diffusion_model, "params", None), getattr(guider, "cfg", None)
+    if getattr(params, "guidance_embed", False) and cfg is not None and cfg > 1:
+        record.warn(
+            f"this model was distilled and is told its guidance (FluxGuidance); a CFG of {cfg:g} comes on top, takes "
+            "twice the time and may burn the picture; set cfg to 1"
+        )
+
+
 def warn_of_changed_text(conds: dict[str, list[dict[str, Any]]], plan: DciPlan, record: DbimRecord) -> None:
     """Says so where another node changed the words of the pair, which the auxiliary prompt then does not follow."""
     if any(is_changed(entry, plan) for entry in marked_entries(conds, plan)):

@@ -55,7 +55,8 @@ def is_drawn_with_dci(kind: str) -> None:
     mask, text = PACK["dci_core.attention.layers"].LayerMask, PACK["dci_core.attention.layers"].in_text
     model, record = patched(kind, window=0.3)
     assert drawn(kind, model).isfinite().all() and (record.steps, record.acted) == (10, 3)
-    assert {layer for _, layer in record.weights} == set(row.layers) and not record.warnings, record.warnings
+    assert {layer for _, layer in record.weights} == set(row.layers)
+    assert ["told its guidance" in told for told in record.warnings] == [True] * (kind == "flux"), record.warnings
     assert len(record.weights) == 3 * len(row.layers)
     for chosen in (row.layers[1:], row.layers[-1:]):
         some, record = patched(kind, window=0.3, layers=mask(f"{' '.join(map(text, chosen))}:0.5"))
@@ -68,7 +69,7 @@ def is_drawn_with_dci(kind: str) -> None:
     assert distance(on, plain) > 1e-4 and torch.equal(drawn(kind, parts(kind)[0]), plain)
     one, record = patched(kind, window=0.3)
     drawn(kind, one, cfg=1.0)
-    assert record.acted == 3 and {layer for _, layer in record.weights} == set(row.layers)
+    assert record.acted == 3 and {layer for _, layer in record.weights} == set(row.layers) and not record.warnings
     print("MEASURED", {"effect": distance(on, plain)})
 
 
