@@ -18,7 +18,15 @@ SHIPPED = sorted((ROOT / "workflows").glob("*.json"))
 RELEASED = sorted((ROOT / "tests" / "golden" / "workflows").glob("*/*.json"))
 NOTES = {"MarkdownNote", "Note"}
 CONTROLS = {"fixed", "increment", "decrement", "randomize"}
-NUMBERS = [*range(1, 11), 14]
+NUMBERS = list(range(1, 15))
+LOADERS = {  # nodes that load public model files, and the folders that these are in
+    "CheckpointLoaderSimple": ("checkpoints",),
+    "ControlNetLoader": ("controlnet",),
+    "UNETLoader": ("diffusion_models",),
+    "CLIPLoader": ("text_encoders",),
+    "DualCLIPLoader": ("text_encoders",),
+    "VAELoader": ("vae",),
+}
 MOST_COLUMNS = 2  # of a help page's tables: the page's panel cuts a third one off
 THUMBNAIL_PX = (300, 600)  # least and most of the longer side
 
@@ -115,15 +123,12 @@ def test_public_model_files_have_a_download_link() -> None:
         for node in read(path)["nodes"]:
             for model in node["properties"].get("models", ()):
                 assert set(model) == {"name", "url", "directory"} and model["name"] in node["widgets_values"]
-                assert re.fullmatch(r"https://huggingface\.co/[\w.-]+/[\w.-]+/resolve/main/[\w.-]+", model["url"])
+                assert re.fullmatch(r"https://huggingface\.co/[\w.-]+/[\w.-]+/resolve/main/[\w./-]+", model["url"])
                 assert model["url"].endswith(f"/{model['name']}")
-                assert model["directory"] in ("checkpoints", "controlnet")
+                assert model["directory"] in LOADERS[node["type"]]
                 found[number_of(path), node["type"]] = model["name"]
     loaders = {
-        (number_of(path), node["type"])
-        for path in SHIPPED
-        for node in read(path)["nodes"]
-        if node["type"] in ("CheckpointLoaderSimple", "ControlNetLoader")
+        (number_of(path), node["type"]) for path in SHIPPED for node in read(path)["nodes"] if node["type"] in LOADERS
     }
     assert set(found) == loaders != set()
 

@@ -13,7 +13,10 @@ PAGE_ONLY = {"MarkdownNote", "Note"}  # nodes that the page has and the server d
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 SEEDS = ("seed", "noise_seed")
 AFTERWARDS = ["fixed", "increment", "decrement", "randomize"]
-FILES = ("ckpt_name", "lora_name", "control_net_name", "concept_name", "image", "folder")  # choices that are files
+FILES = (  # choices that are files
+    "ckpt_name", "lora_name", "control_net_name", "concept_name", "image", "folder", "unet_name", "clip_name",
+    "clip_name1", "clip_name2", "vae_name",
+)  # fmt: skip
 
 
 def read_workflows(root: Path) -> dict[str, dict[str, Any]]:
