@@ -26,7 +26,7 @@ from ..model_call import ModelCall
 from .beside import RUN, BesideGuests
 from .conds import check_marked, doubled_mask, paired_conds, unlike_texts
 from .controls import branch_controls
-from .guests import guests_of, troubles_of
+from .guests import SUBJECTS, guests_of, put_innermost, troubles_of
 from .levels import remembered, sigma_of
 from .noise import freshness, start_noise, with_branch_noise
 from .plan import KEY, DbimRecord, DciPatch
@@ -62,6 +62,7 @@ def with_dci(model: Any, patch: DciPatch) -> tuple[Any, DbimRecord]:
     if patch.settings.window > 0 and any(patch.dbim.shares.values()):
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, around_run(patch, record))
         clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, around_call(patch, record))
+        put_innermost(clone, WrappersMP.APPLY_MODEL, SUBJECTS)
     return clone, record
 
 

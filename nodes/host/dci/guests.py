@@ -7,7 +7,8 @@ from typing import Any
 
 from .plan import KEY
 
-OWN_KEYS = (KEY, "ico_dci_progress", "ico_dynaip", "torch.compile")  # of wrappers that take rows of any kind
+SUBJECTS = "ico_dynaip"  # of what reads image prompts
+OWN_KEYS = (KEY, "ico_dci_progress", SUBJECTS, "torch.compile")  # of wrappers that take rows of any kind
 PLAIN_GUIDERS = ("CFGGuider", "Guider_Basic")  # of the host; they weigh each row by itself
 PLAIN_OBJECTS = (
     "model_sampling",
@@ -25,6 +26,14 @@ TROUBLED = {
 }
 
 Guider = Any
+
+
+def put_innermost(clone: Any, kind: str, key: str) -> None:
+    """What reads subjects row by row must see the rows of both branches, in whatever order the nodes stand."""
+    inner = list(clone.get_wrappers(kind, key))
+    clone.remove_wrappers_with_key(kind, key)
+    for wrapper in inner:
+        clone.add_wrapper_with_key(kind, key, wrapper)
 
 
 def guests_of(guider: Guider) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from check_joint import FAMILIES, foreign_attention, foreign_block, outlets_of, run
-from lab import distance, sample
+from lab import PACK, distance, sample
 from mmdit_lab import SIZES, all_blocks, block, prompted, thin_model, words
 from torch import Tensor
 
@@ -128,3 +128,27 @@ def test_a_subject_that_no_block_reads_is_told_once() -> None:
         heard.clear()
         run(name, model)
         assert not record.warnings and record.strengths
+
+
+def test_a_subject_and_a_concept_are_drawn_alike_in_either_order_of_their_nodes() -> None:
+    from check_flux_concepts import drawn, family, parts
+
+    own, plan = parts("flux")[0], parts("flux")[2]
+
+    def with_dci(model: Any, guidance: str, region: Any = None) -> tuple[Any, Any]:
+        chosen = PACK["dci_core.dci.branches"].DciSettings(guidance=guidance, window=0.3, region=region)
+        patch = PACK["nodes.host.dci.plan"].DciPatch(plan, chosen, chosen.dbim(family("flux")))
+        return PACK["nodes.host.dci.branching"].with_dci(model, patch)
+
+    reading = prompted("flux", own)[0]
+    alone = drawn("flux", reading)
+    assert distance(alone, drawn("flux", own)) > 1e-2
+    for guidance in ("aligned", "shared", "separate"):
+        black = torch.zeros(4, 4)
+        assert distance(drawn("flux", with_dci(reading, guidance, black)[0]), alone) < 2e-5
+        assert distance(drawn("flux", prompted("flux", with_dci(own, guidance, black)[0])[0]), alone) < 2e-5
+        both, record = with_dci(reading, guidance)
+        behind = drawn("flux", both)
+        assert {layer for _, layer in record.weights} == set(family("flux").layers)
+        before = drawn("flux", prompted("flux", with_dci(own, guidance)[0])[0])
+        assert distance(behind, alone) > 1e-3 and distance(before, behind) < 2e-5
