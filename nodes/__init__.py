@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..dci_core.errors import PackError
 from . import (
     concept_nodes,
     dynaip_nodes,
@@ -27,6 +28,10 @@ NODES: list[type[io.ComfyNode]] = [
     *sweep_nodes.NODES,
     *dynaip_nodes.NODES,
 ]
+
+
+for kind in (PackError, *PackError.__subclasses__()):
+    kind.__module__ = "ico_dci"  # the page names an error's kind by it, and the host loads packs under their whole path
 
 
 class Extension(ComfyExtension):

@@ -171,10 +171,13 @@ def test_the_trigger_works_in_the_stock_text_encode() -> None:
 
 def refused(words: str, run: Any) -> None:
     """Asserts that this is refused with a sentence that holds these words."""
+    from execution import full_type_name
+
     try:
         run()
     except PACK["dci_core.errors"].PackError as error:
         assert words in str(error), error
+        assert full_type_name(type(error)) == f"ico_dci.{type(error).__name__}"  # as the page's report has it
     else:
         raise AssertionError("no error")
 
