@@ -41,13 +41,17 @@ def strength() -> Any:
     )
 
 
-def taught() -> tuple[Any, Any, Any]:
-    """What knows the concept, and how to ask for it."""
-    return (
+def taught() -> list[Any]:
+    """What knows the concept."""
+    return [
         io.Model.Output("model", display_name="model", tooltip="The model that knows the concept."),
         io.Clip.Output("clip", display_name="clip", tooltip="The CLIP that knows the trigger."),
-        io.String.Output("trigger", display_name="trigger", tooltip="Trigger and noun, as a prompt needs them."),
-    )
+    ]
+
+
+def trigger() -> Any:
+    """How to ask for it."""
+    return io.String.Output("trigger", display_name="trigger", tooltip="Trigger and noun, as a prompt needs them.")
 
 
 class ICOLoadConcept(io.ComfyNode):
@@ -72,9 +76,9 @@ class ICOLoadConcept(io.ComfyNode):
                 strength(),
             ],
             outputs=[
-                *taught()[:2],
+                *taught(),
                 sockets.Concept.Output("concept", display_name="concept", tooltip="For DCI Prompt Pair and Export."),
-                taught()[2],
+                trigger(),
             ],
         )
 
@@ -109,7 +113,7 @@ class ICOApplyConcept(io.ComfyNode):
                 sockets.Concept.Input("concept", tooltip="Of ICO Train Concept or Load ICO Concept."),
                 strength(),
             ],
-            outputs=list(taught()),
+            outputs=[*taught(), trigger()],
         )
 
     @classmethod

@@ -113,4 +113,5 @@ def unknown_words(prompts: Sequence[str], own: Sequence[str] = ()) -> list[str]:
     triggers = "|".join(rf"(?<!\w){re.escape(trigger)}(?!\w)" for trigger in own)
     not_words = re.compile(r"\{[^{}]*\}|embedding:\S+" + (f"|{triggers}" if own else ""), re.IGNORECASE)
     found = [word.lower() for prompt in prompts for word in WORD.findall(not_words.sub(" ", prompt))]
-    return list(dict.fromkeys(word for word in found if word not in every_word()))
+    known = set(every_word())
+    return list(dict.fromkeys(word for word in found if word not in known))

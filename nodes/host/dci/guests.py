@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ..dynaip.readings import KEY as SUBJECTS
 from .plan import KEY
 
-SUBJECTS = "ico_dynaip"  # of what reads image prompts
 OWN_KEYS = (KEY, "ico_dci_progress", SUBJECTS, "torch.compile")  # of wrappers that take rows of any kind
 PLAIN_GUIDERS = ("CFGGuider", "Guider_Basic")  # of the host; they weigh each row by itself
 PLAIN_OBJECTS = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from check_flux_concepts import (
@@ -14,17 +13,9 @@ from check_flux_concepts import (
     slots_are_rows_of_the_text,
     texts_as_trained_are_as_drawn,
 )
+from check_text import refusal
 from flux_lab import concept, family, worlds
 from lab import PACK, small_model
-
-
-def told(do: Any) -> str:
-    """The sentence of the pack's error that this call raises; "" for none."""
-    try:
-        do()
-    except PACK["dci_core.errors"].PackError as error:
-        return str(error)
-    return ""
 
 
 def test_z_image_is_drawn_with_dci() -> None:
@@ -57,14 +48,14 @@ def test_two_concepts_in_one_z_image_picture_are_refused() -> None:
     model, knows = apply.with_concept(model, clip, concept("z_image"), 1.0)
     placed = [pairs.Placed(concept("z_image"), "house", torch.ones(4, 4))]
     _, plan, _ = pairs.make_several(knows, placed, "a zorp fish in the snow")
-    sentence = told(lambda: PACK["nodes.host.dci.together"].together_of(model, plan))
+    sentence = refusal(lambda: PACK["nodes.host.dci.together"].together_of(model, plan))
     assert "came for lab_z_image; one concept without a region is expected" in sentence, sentence
 
 
 def test_embeddings_of_qwen_image_are_refused() -> None:
     family("qwen_image")
     export = PACK["dci_core.concept.exports"].export_embedding
-    assert "take no embedding files" in told(lambda: export(concept("qwen_image"), Path("never.safetensors")))
+    assert "take no embedding files" in refusal(lambda: export(concept("qwen_image"), Path("never.safetensors")))
 
 
 def test_a_host_without_z_image_says_so() -> None:
@@ -74,5 +65,5 @@ def test_a_host_without_z_image_says_so() -> None:
     if layout.own_class() is not None:
         transformers.check_host_has(PACK["dci_core.families.table"].FAMILIES["z_image"], "zorp")  # nothing to say
         return
-    sentence = told(lambda: apply.with_concept(small_model(), None, made, 1.0))
+    sentence = refusal(lambda: apply.with_concept(small_model(), None, made, 1.0))
     assert "is for Z-Image; ComfyUI" in sentence and "has not got that model" in sentence, sentence
