@@ -133,6 +133,27 @@ def test_rooms_of_the_core_import_only_those_before_them() -> None:
     assert wrong == []
 
 
+def top_names(path: Path) -> set[str]:
+    """What a file defines or imports at its top level, also inside `if` and `try`."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if hasattr(node, "col_offset")]
+    names = {node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.col_offset == 0}
+    names |= {alias.asname or alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return names | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def test_what_the_checks_inside_a_host_take_from_one_another_is_there() -> None:
+    inside = {path.stem: path for path in sources("tests/host/inside")}
+    taken = [
+        (path.name, node.module, alias.name)
+        for path in inside.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module in inside
+        for alias in node.names
+    ]
+    assert taken
+    assert [one for one in taken if one[2] not in top_names(inside[one[1]])] == []
+
+
 def published() -> list[str]:
     """Files of the repository that `.comfyignore` lets into the archive."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from check_flux_concepts import drawn, lesson, patched, train
-from check_stream_concepts import told
+from check_text import refusal
 from flux_lab import concept, worlds
 from lab import PACK
 
@@ -12,7 +12,7 @@ from lab import PACK
 def test_a_film_is_refused() -> None:
     model, _ = patched("qwen_image", window=0.3)
     shape = (1, 16, 3, 16, 16)
-    assert "the latent has 3 frames; one frame is expected" in told(lambda: drawn("qwen_image", model, shape=shape))
+    assert "the latent has 3 frames; one frame is expected" in refusal(lambda: drawn("qwen_image", model, shape=shape))
 
 
 def test_a_text_encoder_of_another_base_is_refused() -> None:
@@ -22,14 +22,14 @@ def test_a_text_encoder_of_another_base_is_refused() -> None:
         ("klein", "z_image", "gives 1 of its layers side by side, as another base reads them; 3 is expected"),
         ("z_image", "qwen_image", "{'qwen3_4b': 2560} are expected by a lab_z_image model"),
     ):
-        sentence = told(lambda kind=kind, other=other: apply(worlds(kind)[0], worlds(other)[1], concept(kind), 1.0))
+        sentence = refusal(lambda kind=kind, other=other: apply(worlds(kind)[0], worlds(other)[1], concept(kind), 1.0))
         assert words in sentence, sentence
 
 
 def test_a_concept_of_another_base_is_refused() -> None:
     apply = PACK["nodes.host.concept.apply"].with_concept
     for kind, other in (("flux", "chroma"), ("chroma", "qwen_image"), ("qwen_image", "flux")):
-        sentence = told(lambda kind=kind, other=other: apply(*worlds(kind)[:2], concept(other), 1.0))
+        sentence = refusal(lambda kind=kind, other=other: apply(*worlds(kind)[:2], concept(other), 1.0))
         assert f"is for lab_{other}; lab_{kind} was expected" in sentence, sentence
 
 
@@ -39,7 +39,7 @@ def test_a_base_of_eight_bits_is_not_trained_on() -> None:
     kept = linear.weight
     linear.weight = torch.nn.Parameter(kept.to(torch.float8_e4m3fn), requires_grad=False)
     try:
-        sentence = told(lambda: train("qwen_image"))
+        sentence = refusal(lambda: train("qwen_image"))
     finally:
         linear.weight = kept
     assert "the model's weights are float8_e4m3fn; fp32, fp16 or bf16 is expected for training" in sentence, sentence
@@ -48,7 +48,7 @@ def test_a_base_of_eight_bits_is_not_trained_on() -> None:
 def test_a_caption_over_the_encoders_limit_is_refused_before_the_first_step() -> None:
     training = PACK["nodes.host.ico.training"]
     long = lesson(captions=["the " * 600 + "{concept}", "a {concept}"])
-    sentence = told(lambda: training.train_concept(*worlds("qwen_image"), long))
+    sentence = refusal(lambda: training.train_concept(*worlds("qwen_image"), long))
     assert "tokens; at most" in sentence and "shorten the captions" in sentence, sentence
 
 
