@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 HEX_DIGITS = 16  # 64 bits: enough to tell apart what one user ever has
+LATER = {"later": True}  # metadata of a field that came after results were kept: at its default they stay valid
 
 
 def short_hash(parts: Iterable[bytes]) -> str:
@@ -18,6 +20,17 @@ def short_hash(parts: Iterable[bytes]) -> str:
     for part in parts:
         seen.update(part)
     return seen.hexdigest()[:HEX_DIGITS]
+
+
+def as_data(value: Any) -> Any:
+    """A nest of dataclasses as `asdict` gives it, without fields that are `LATER` and stand at their default."""
+    if is_dataclass(value) and not isinstance(value, type):
+        own = {each: getattr(value, each.name) for each in fields(value)}
+        told = {each.name: one for each, one in own.items() if each.metadata != LATER or one != each.default}
+        return {name: as_data(one) for name, one in told.items()}
+    if isinstance(value, dict):
+        return {key: as_data(item) for key, item in value.items()}
+    return type(value)(map(as_data, value)) if isinstance(value, list | tuple) else value
 
 
 def tensor_bytes(x: Tensor, dtype: torch.dtype | None = None) -> bytes:

@@ -17,7 +17,8 @@ from torch import Tensor
 from ..attention.layers import LayerMask
 from ..errors import BadSettings
 from ..families.family import Family
-from .dbim import Balance, DbimSettings
+from ..fingerprint import LATER
+from .dbim import FORMS, Balance, DbimSettings
 from .row_plan import Guidance
 
 GUIDANCE = ("shared", "separate", "aligned")
@@ -69,6 +70,7 @@ class DciSettings(Balance):
     one_auxiliary   one auxiliary picture serves the whole batch (`separate` alone); each picture's auxiliary then saw
                     the first one's noise
     auxiliary_seed  of the auxiliary noise of every picture; None: derived from each picture's own
+    fade            a control: share of the window, at its end, over which DCI fades out; 0 closes it at once
     """
 
     window: float = 0.3  # released code's default
@@ -78,6 +80,7 @@ class DciSettings(Balance):
     region: Tensor | None = field(default=None, compare=False)
     one_auxiliary: bool = False
     auxiliary_seed: int | None = None
+    fade: float = field(default=0.0, metadata=LATER)
 
     def is_off(self, family: Family) -> bool:
         """Whether nothing is to be installed: a closed window, or no layer with a share."""
@@ -87,6 +90,9 @@ class DciSettings(Balance):
         """What the attention rule needs for this family; raises BadSettings and BadLayers."""
         check_choice("guidance", self.guidance, GUIDANCE)
         check_choice("gain", self.gain, GAINS)
+        check_choice("form", self.form, FORMS)
+        if not 0 <= self.fade <= 1:
+            raise BadSettings(f"the fade is {self.fade}", "a share of the window in 0..1 is expected", "use 0 or 0.5")
         if self.one_auxiliary and self.guidance != "separate":
             raise BadSettings(
                 f"one auxiliary for the batch came with guidance {self.guidance!r}",
@@ -105,6 +111,13 @@ class DciSettings(Balance):
             reference_tokens=family.reference_tokens if self.gain == "scaled" else None,
             region=self.region,
         )
+
+    def share_at(self, family: Family, sigma: float) -> float:
+        """How far DCI acts at this noise of an open window, in 0..1: 1 but where it fades out."""
+        if self.fade == 0:
+            return 1.0
+        left = self.window - family.schedule.passed(sigma)
+        return min(max(left / (self.fade * self.window), 0.0), 1.0)
 
     def auxiliary_seeds(self, seeds: Sequence[int]) -> list[int]:
         """Seeds of the auxiliary noise, one for each picture's."""

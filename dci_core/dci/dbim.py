@@ -7,9 +7,9 @@ Source: Jin et al., ECCV 2024 (arXiv 2412.04831); constants and order of normali
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -19,6 +19,7 @@ from ..attention.call import AttentionCall, AttentionRule
 from ..attention.layers import LayerId
 from ..attention.regions import region_on
 from ..errors import BadModel
+from ..fingerprint import LATER
 from ..indices import indices_on, picker
 from ..text.tokens import PairTokens
 from .maps import TOKEN_SHARPNESS, AuxiliaryView, BranchRows, kept_views, live_views
@@ -26,6 +27,9 @@ from .maps import TOKEN_SHARPNESS, AuxiliaryView, BranchRows, kept_views, live_v
 SPATIAL_SHARPNESS = 10.0  # released code: softmax over the image tokens of 10 * map
 MOST_HALVINGS = 3  # of a latent on its way to any cross-attention, in every family
 GAIN = 500.0  # released code: each map sums to 500 over the image tokens
+
+Form = Literal["scale", "shift"]
+FORMS: tuple[Form, ...] = ("scale", "shift")
 
 ObserveWeights = Callable[[LayerId, Tensor, tuple[int, int]], None]
 """Receives (layer, weights [b heads n], grid) of each integrated layer."""
@@ -41,12 +45,15 @@ class Balance:
     inverts_noun  a control: weigh by the auxiliary noun itself, as the newest released state does by mistake
     blends_whole  a control in joint attention: blend the block's whole output, what image tokens read of each other
                   included, instead of the text's part
+    form          how the strength acts: "scale" multiplies the auxiliary map by it, as published; "shift" leaves both
+                  maps whole and moves their balance, to the same weights on flat maps
     """
 
     strength: float = 1.0
     fixed_weight: float | None = None
     inverts_noun: bool = False
     blends_whole: bool = False
+    form: Form = field(default="scale", metadata=LATER)
 
     def balance(self) -> dict[str, Any]:
         """These alone, as keywords."""
@@ -70,6 +77,12 @@ class DbimSettings(Balance):
     spatial_sharpness: float = SPATIAL_SHARPNESS
     gain: float = GAIN
 
+    def faded(self, share: float) -> DbimSettings:
+        """The same with every layer's share multiplied by this one, in 0..1."""
+        if share == 1:
+            return self
+        return replace(self, shares={layer: share * own for layer, own in self.shares.items()})
+
     def gain_at(self, layer: LayerId, num_tokens: int) -> float:
         """What a map of this layer sums to, at this number of image tokens."""
         if self.reference_tokens is None:
@@ -90,6 +103,7 @@ def branch_weights(
     *,
     gain: float = GAIN,
     sharpness: float = SPATIAL_SHARPNESS,
+    form: Form = "scale",
 ) -> Tensor:
     """Share of the concept branch in each image token's output.
 
@@ -102,11 +116,17 @@ def branch_weights(
     Of several concepts, maps [b heads n parts], each is weighed by itself against its own stand-in, and every place
     goes by the one that claims it most: one concept named twice changes nothing, each keeps its whole contrast, and
     flat maps give what they give for one. One span of all words would share one map's gain among them.
+
+    form "scale": sigmoid(g_c - strength g_a), as published, under which a place is the concept's only where its map is
+    `strength` times the other; "shift": sigmoid(g_c - g_a - (strength - 1) gain / n), which keeps the maps' contrast.
     """
     several = concept_map.ndim == 4
     concept = (sharpness * concept_map).softmax(dim=2)
     auxiliary = (sharpness * auxiliary_map).softmax(dim=2)
-    balance = gain * torch.sub(concept, auxiliary, alpha=strength)
+    if form == "shift":
+        balance = gain * (concept - auxiliary - (strength - 1) / concept.shape[2])
+    else:
+        balance = gain * torch.sub(concept, auxiliary, alpha=strength)
     return (balance.amax(dim=-1) if several else balance).sigmoid()
 
 
@@ -214,4 +234,5 @@ def weigh(settings: DbimSettings, call: AttentionCall, mass: Tensor, noun: Tenso
         settings.strength,
         gain=settings.gain_at(call.layer, mass.shape[2]),
         sharpness=settings.spatial_sharpness,
+        form=settings.form,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import torch
 from einops import rearrange
@@ -166,7 +166,9 @@ class _Calls:
         self.is_cond = [True] if cfg == 1 else [False, True]
         self.num_chunks = len(self.is_cond)
         self.texts = join_text([prompts.empty, prompts.concept, prompts.auxiliary])
-        self.dbim, self.is_flow = settings.dbim(find_family(model.family)), find_family(model.family).is_flow
+        family = find_family(model.family)
+        self.dbim, self.is_flow = settings.dbim(family), family.is_flow
+        self.share_at = partial(settings.share_at, family)
         self.observe = None if seen is None else lambda *weights: seen.append(weights)
         self.plan, self.text, self.rule = cache(self._plan), cache(self._text), cache(self._rule)
 
@@ -174,7 +176,8 @@ class _Calls:
         """x0 of all rows from one call."""
         plan = self.plan(len(batch), acts)
         is_ruled = bool(plan.branches.concept) or self.together is not None
-        rule = self.rule(len(batch), batch.device, size_of(batch), acts) if is_ruled else None
+        how = (acts, self.share_at(sigma) if acts else 1.0)
+        rule = self.rule(len(batch), batch.device, size_of(batch), *how) if is_ruled else None
         x0 = denoise_at(self.model, plan.take(batch), sigma, self.text(plan), rule)
         return plan.fill(batch, x0, 1.0 if self.is_flow else spring_share(sigma))
 
@@ -195,7 +198,8 @@ class _Calls:
         read = (self.tokens.auxiliary, parts.kept, *how)
         key = fingerprint(replay.owner(self.model), sigma, x, text.hidden, text.pooled, read)
         other = replay.call(key, device, compute)
-        rule = dbim_rule(self.dbim, parts.branches, self.tokens, device, self.observe, other.views, size_of(batch))
+        dbim = self.dbim.faded(self.share_at(sigma))
+        rule = dbim_rule(dbim, parts.branches, self.tokens, device, self.observe, other.views, size_of(batch))
         x0 = denoise_at(self.model, mine.take(batch), sigma, self.text(mine), rule)
         return parts.merge(plan, batch, x0, other.x0)
 
@@ -217,9 +221,11 @@ class _Calls:
         which = [text for cond in self.is_cond for text in ([1, 2] if cond else [0, 0]) * b]
         return pick_text(self.texts, [which[row] for row in plan.runs])
 
-    def _rule(self, num_rows: int, device: torch.device, size: tuple[int, int], acts: bool) -> AttentionRule:
+    def _rule(
+        self, num_rows: int, device: torch.device, size: tuple[int, int], acts: bool, share: float
+    ) -> AttentionRule:
         plan = self.plan(num_rows, acts)
-        joins = dbim_rule(self.dbim, plan.branches, self.tokens, device, self.observe, size=size)
+        joins = dbim_rule(self.dbim.faded(share), plan.branches, self.tokens, device, self.observe, size=size)
         if self.together is None:
             return joins
         return kept_apart(self.together, rows_of_pair(self._tags(num_rows), plan), device, joins)

@@ -42,6 +42,10 @@ class FlowSchedule:
         check_window(window)
         return math.inf if window == 0 else float(shifted(torch.tensor(1 - window, dtype=torch.float64), self.shift))
 
+    def passed(self, sigma: float) -> float:
+        """Share of the run's even time that is noisier than this, 0..1: the window that closes here."""
+        return 1 - sigma / (self.shift - (self.shift - 1) * sigma)
+
     def noised(self, noise: Tensor, sigma: float, start: Tensor | None = None) -> Tensor:
         """Where a run at this time begins: noise over the latents to start from, or over none."""
         scaled = noise * sigma

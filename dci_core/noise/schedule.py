@@ -62,6 +62,16 @@ class Schedule:
         """Noise above which DCI acts; raises BadSettings."""
         return window_threshold(window, self.sigma)
 
+    def passed(self, sigma: float) -> float:
+        """Share of the schedule that is noisier than this, 0..1: the window that closes here."""
+        if sigma <= 0:
+            return 1.0
+        log_sigma = self.log_sigmas.new_tensor(math.log(sigma))
+        high = min(max(int(torch.searchsorted(self.log_sigmas, log_sigma)), 1), len(self.log_sigmas) - 1)
+        low, top = float(self.log_sigmas[high - 1]), float(self.log_sigmas[high])
+        timestep = high - 1 + (float(log_sigma) - low) / (top - low)
+        return min(max(1 - timestep / TRAINING_STEPS, 0.0), 1.0)
+
     def noised(self, noise: Tensor, sigma: float, start: Tensor | None = None) -> Tensor:
         """Where a run at this noise begins: noise over the latents to start from, or over none.
 

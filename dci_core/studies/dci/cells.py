@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...concept.apply import Patchable, apply_concept
 from ...concept.learned import Concept
+from ...fingerprint import as_data
 from ...model import Model
 from ...text.prompts import Prompts, encode_text
 from ...text.tokens import PLACEHOLDER, PromptPair
@@ -59,7 +60,7 @@ class Bench(JudgeScores):
 
     def tuned(self, concept: int, training: Training, step: int, strength: float = 1.0) -> tuple[Patchable, Concept]:
         """The model with the concept in place, and the concept."""
-        key = hash_of(concept, asdict(training), step, strength)
+        key = hash_of(concept, as_data(training), step, strength)
         if key not in self.models:
             while len(self.models) >= KEPT_MODELS:
                 self.models.pop(next(iter(self.models)))
@@ -85,7 +86,7 @@ class Cell(Protocol):
 
 def key_of(cell: object) -> str:
     """The cell's name in the store: everything that decides its numbers, hashed."""
-    return hash_of(type(cell).__name__, asdict(cell))  # type: ignore[call-overload]  # every cell is a dataclass
+    return hash_of(type(cell).__name__, as_data(cell))
 
 
 @dataclass(frozen=True)

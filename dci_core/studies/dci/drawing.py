@@ -66,14 +66,16 @@ class Rows:
         texts = join_text([text for p in whole for text in (p.empty, p.concept, p.auxiliary) if text is not None])
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
+            acts = is_open(sigma, threshold)
+            now = dbim.faded(settings.share_at(family, sigma)) if acts else dbim
             plan = plan_rows(
                 tags_of(is_cond, len(x) // 2),
-                acts=is_open(sigma, threshold),
+                acts=acts,
                 guidance=settings.guidance,
                 num_chunks=len(is_cond),
             )
             which = [TEXTS * i + k for cond in is_cond for i in self.owner for k in ((1, 2) if cond else (0, 0))]
-            rules = [dbim_rule(dbim, rows, p.tokens, x.device) for p, rows in self.parts(plan) if p.tokens is not None]
+            rules = [dbim_rule(now, rows, p.tokens, x.device) for p, rows in self.parts(plan) if p.tokens is not None]
             batch = torch.cat([x] * len(is_cond))  # [(chunk b branch) c h w]
             text = pick_text(texts, [which[row] for row in plan.runs])
             x0 = plan.fill(batch, denoise_at(model, plan.take(batch), sigma, text, one_after_another(rules)))

@@ -39,6 +39,8 @@ def write_report(summary: Summary, plots: Sequence[str]) -> str:
         parts.append(judge_section(summary))
     if "choice" in summary:
         parts.append(choice_section(summary))
+    if "forms" in summary:
+        parts.append(forms_section(summary))
     parts += ["## Where the defaults come from\n\n" + defaults_table(), METHOD]
     return "\n\n".join(parts) + "\n"
 
@@ -215,6 +217,17 @@ def choice_section(summary: Summary) -> str:
         lines += [[group, *line] for line in settings_lines(summary["choice"], group)]
     columns = ["", "setting", "likeness", "prompt-following", "both in one picture"]
     return "## Tried on development concepts, to choose from\n\n" + table(columns, lines)
+
+
+def forms_section(summary: Summary) -> str:
+    """Other forms tried on development concepts, each beside the default."""
+    lines = []
+    for group, settings in summary["forms_minus_default"].items():
+        for line, beside in zip(settings_lines(summary["forms"], group), settings.values(), strict=True):
+            lines.append([group, *line, *(mark(beside[name]) for name in ("likeness", "following", "both"))])
+    columns = ["", "setting", "likeness", "prompt-following", "both in one picture"]
+    columns += [f"{name}, minus the default" for name in ("likeness", "following", "both")]
+    return f"## Other forms, tried on development concepts\n\n{table(columns, lines)}"
 
 
 def spring_cells(one: Summary) -> list[str]:

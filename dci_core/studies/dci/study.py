@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ...errors import BadSettings
+from ...fingerprint import as_data
 from ...tiny.defaults import TINY_DCI, UNET
 from ..worlds import PARTS
-from . import study_anatomy, study_choice, study_claim, study_inference, study_judge, study_training
+from . import study_anatomy, study_choice, study_claim, study_forms, study_inference, study_judge, study_training
 from .cells import Bench, Cell, key_of
 from .crew import Job, Tools, Tools_contra, work
 from .dials import AUXILIARY
@@ -19,7 +20,10 @@ from .protocol import Ground, Size
 from .store import Store
 
 CLAIM = "claim"
-STUDIES = {"a": "training", "b": "inference", "c": "anatomy", "judge": "judge", "choice": "choice", CLAIM: "claim"}
+STUDIES = {
+    **{"a": "training", "b": "inference", "c": "anatomy", "judge": "judge"},
+    **{"choice": "choice", "forms": "forms", CLAIM: "claim"},
+}
 USUAL = "a,b,c,judge"  # `choice` came before them: its result stands in the defaults
 TOGETHER = 4  # concepts whose lessons and cells are done before the next ones': what is stopped is done for some
 LESSON_STEP = 20  # a training step takes as long as so many rows of sampling
@@ -52,9 +56,9 @@ class Plan:
     def about(self, weights: Path) -> dict[str, Any]:
         """What a resumed study must share with this one."""
         return {
-            "size": asdict(self.size),
-            "ground": asdict(self.ground),
-            "dci": asdict(TINY_DCI),
+            "size": as_data(self.size),
+            "ground": as_data(self.ground),
+            "dci": as_data(TINY_DCI),
             "auxiliary": AUXILIARY,
             "weights": hash_files(weights, JUDGE_PARTS),
         }
@@ -75,6 +79,8 @@ def cells_of(letter: str, size: Size, ground: Ground) -> list[Cell]:
         return [*study_inference.cells(size, ground)]
     if letter == "choice":
         return [*study_choice.cells(size, ground)]
+    if letter == "forms":
+        return [*study_forms.cells(size, ground)]
     if letter == CLAIM:
         return [*study_claim.cells(size, ground)]
     if letter == "c":

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ...version import VERSION
-from . import study_anatomy, study_choice, study_claim, study_inference, study_judge, study_training
+from . import study_anatomy, study_choice, study_claim, study_forms, study_inference, study_judge, study_training
 from .cells import key_of
 from .spring import predicted
 from .statistics import mean, measured
 from .study import STUDIES, Plan
 from .study_inference import Reach, reach, reaches
-from .tables import MEASURES, Results, Row, difference, write_csv
+from .tables import MEASURES, NumbersByName, Results, Row, difference, write_csv
 
-NumbersByName = dict[str, dict[str, float]]
 AT_SHARE = "prompt_following_at_95_likeness"
 
 
@@ -51,6 +50,9 @@ def summarise(plan: Plan, results: Results, weights: str) -> dict[str, Any]:
         found["guidance"] = guidance(plan, results)
     if "choice" in plan.studies:
         found["choice"] = settings(study_choice.rows(size, ground, results))
+    if "forms" in plan.studies:
+        rows = study_forms.rows(size, ground, results)
+        found["forms"], found["forms_minus_default"] = settings(rows), study_forms.minus_default(rows)
     if "judge" in plan.studies:
         found["judge"] = [one.row() for one in study_judge.readings(size, ground, results)]
     return found
@@ -120,6 +122,7 @@ def write_tables(plan: Plan, results: Results, folder: Path) -> None:
         "b": study_inference,
         "c": study_anatomy,
         "choice": study_choice,
+        "forms": study_forms,
         "claim": study_claim,
     }
     for letter, study in studies.items():

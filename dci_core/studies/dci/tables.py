@@ -21,6 +21,7 @@ from .statistics import Array, Measured, drawn_means, mean, measured
 
 MEASURES = ("likeness", "following", "both", "noun")
 Results = Mapping[str, Numbers]
+NumbersByName = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,11 @@ def row_of(
 
 def make_row(results: Results, group: str, name: str, cells: Sequence[object], prompts: Sequence[int]) -> Row:
     """The row of some cells, one for each concept, each asking these prompts."""
-    scores = scores_of(results, cells)
+    return row_from(group, name, scores_of(results, cells), prompts)
+
+
+def row_from(group: str, name: str, scores: Scores, prompts: Sequence[int]) -> Row:
+    """The row of scores over these prompts."""
     low = [i for i, number in enumerate(prompts) if number in LOW_PRIOR]
     return Row(group, name, scores, scores.on(low) if low else None)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...fingerprint import as_data
 from ...tiny.defaults import FLOW, TINY_FLOW_DCI
 from ...version import VERSION
 from ..dci.cells import Cell, cells_of, key_of
@@ -60,9 +61,9 @@ class FlowPlan:
         """What a resumed study must share with this one."""
         return {
             "world": FLOW,
-            "size": asdict(self.size),
-            "ground": asdict(self.ground),
-            "dci": asdict(TINY_FLOW_DCI),
+            "size": as_data(self.size),
+            "ground": as_data(self.ground),
+            "dci": as_data(TINY_FLOW_DCI),
             "auxiliary": AUXILIARY,
             "weights": hash_files(weights, JUDGE_PARTS),
         }

@@ -122,6 +122,24 @@ def test_flat_maps_give_the_tabled_share(tokens: int) -> None:
         assert abs(weight - printed) <= 0.51 * 10**-digits
 
 
+def test_a_shifted_strength_agrees_with_the_published_form_where_maps_are_flat_or_strength_is_one() -> None:
+    flat = torch.zeros(1, 1, 256, dtype=torch.float64)
+    for strength in (-2, 0.5, 1, 2):
+        shifted = branch_weights(flat, flat, strength, form="shift")
+        torch.testing.assert_close(shifted, branch_weights(flat, flat, strength))
+    region = (torch.arange(256) < 51).double()[None, None]
+    maps = 0.3 * region, 1 - 0.3 * region
+    torch.testing.assert_close(branch_weights(*maps, 1.0, form="shift"), branch_weights(*maps, 1.0))
+    both = region, 0.8 * region  # a place that both claim, the concept more
+    scaled, shifted = (branch_weights(*both, 2.0, form=form)[0, 0, 0] for form in ("scale", "shift"))
+    assert float(scaled) < 0.01 < float(shifted)
+
+
+def test_layers_fade_together() -> None:
+    settings = DbimSettings(shares={LAYER: 0.5})
+    assert settings.faded(1.0) is settings and settings.faded(0.5).shares == {LAYER: 0.25}
+
+
 @pytest.mark.parametrize(("tokens", "inside", "outside"), [(256, 1.0, 0.12), (4096, 0.62, 0.47)])
 def test_a_fifth_of_the_picture_holds_the_concept(tokens: int, inside: float, outside: float) -> None:
     region = (torch.arange(tokens) < tokens // 5).double()[None, None]

@@ -17,7 +17,16 @@ from dci_core.dci.stability import (
     worst_factor,
 )
 from dci_core.errors import BadSettings
-from dci_core.noise.schedule import is_open, open_steps, sd_schedule, spaced_sigmas, split_noise, window_threshold
+from dci_core.noise.flow_schedule import FlowSchedule
+from dci_core.noise.schedule import (
+    Schedule,
+    is_open,
+    open_steps,
+    sd_schedule,
+    spaced_sigmas,
+    split_noise,
+    window_threshold,
+)
 
 SD = sd_schedule()
 
@@ -210,3 +219,10 @@ def test_steps_above_the_noisiest_level_have_no_spring_that_could_overshoot() ->
 def test_no_warning_raises(sigmas: list[float], threshold: float, cfg: float) -> None:
     for found in (shared_warning(sigmas, cfg, threshold, 1.0), window_warning(sigmas, threshold)):
         assert found is None or found.endswith(("window", "`separate`")), found
+
+
+@pytest.mark.parametrize("schedule", [SD, FlowSchedule(1.0), FlowSchedule(3.0)])
+def test_a_window_closes_where_its_share_has_passed(schedule: Schedule | FlowSchedule) -> None:
+    for window in (0.05, 0.3, 0.5, 0.7155, 0.9):
+        assert schedule.passed(schedule.threshold(window)) == pytest.approx(window, abs=1e-9)
+    assert schedule.passed(0.0) == 1.0

@@ -111,6 +111,17 @@ def test_many_objects_are_measured_in_stages_and_told_by_what_the_base_had_seen(
     assert "## By what the base had seen" in (tmp_path / "report.md").read_text()
 
 
+def test_other_forms_are_tried_on_development_objects_and_told_beside_the_default(
+    micro: None, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(MICRO, candidates=Panel(concepts=(0,), seeds=(0,), prompts=(0, 4)))
+    monkeypatch.setitem(protocol.SIZES, "quick", small)
+    assert main(words(weights, tmp_path, "--study", "forms")) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary["forms"]) == set(summary["forms_minus_default"]) >= {"plain", "shift", "fade", "auxiliary noun"}
+    assert "the surest map's at look 1 of 4" in (tmp_path / "report.md").read_text()
+
+
 def test_the_power_of_a_study_is_told_from_a_finished_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lead = {"hypervolume": {"value": 0.1, "low": 0.002, "high": 0.198}}  # two standard errors from zero
     part = {"dci_minus": {"prompt_swap_dial": lead}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -64,6 +65,17 @@ def test_dci_over_a_batch_of_prompts_is_the_core_s(model: TinyModel, guidance: s
     expected = [sample_latents(model, p, seeds=SEEDS, settings=SETTINGS, dci=dci).concept for p in prompts]
     drawn = draw_rows(model, rows, SETTINGS, dci)
     assert close(drawn, torch.cat(expected)) and not close(drawn, draw_rows(model, rows, SETTINGS))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", [{"form": "shift"}, {"fade": 0.9}])
+def test_other_forms_over_a_batch_of_prompts_are_the_core_s(model: TinyModel, change: dict[str, Any]) -> None:
+    prompts, rows = all_rows(model)
+    usual = DciSettings(window=0.7, strength=2.0, guidance="aligned")
+    dci = replace(usual, **change)
+    expected = [sample_latents(model, p, seeds=SEEDS, settings=SETTINGS, dci=dci).concept for p in prompts]
+    drawn = draw_rows(model, rows, SETTINGS, dci)
+    assert close(drawn, torch.cat(expected)) and not close(drawn, draw_rows(model, rows, SETTINGS, usual))
 
 
 @torch.no_grad()

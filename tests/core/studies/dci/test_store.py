@@ -18,7 +18,9 @@ from dci_core.studies.dci.dials import Way
 from dci_core.studies.dci.ground import Lesson, Shelf
 from dci_core.studies.dci.judging import CeilingCell
 from dci_core.studies.dci.protocol import FULL, GROUND, QUICK, Training
-from dci_core.studies.dci.store import LINES, Store
+from dci_core.studies.dci.store import ABOUT as ABOUT_FILE
+from dci_core.studies.dci.store import LINES, Store, read_about, read_lines
+from dci_core.tiny.defaults import TINY_DCI
 from dci_core.tiny.model import WEIGHTS
 from dci_core.tiny.world.concepts import CONCEPTS
 
@@ -77,6 +79,17 @@ def test_a_cell_s_key_follows_everything_that_decides_its_numbers() -> None:
     ]
     assert len({key_of(one) for one in (cell, *others)}) == 6
     assert key_of(cell) == key_of(PictureCell(8, TRAINING, 10, Way(), (0, 1), (0,)))
+
+
+def test_a_setting_that_came_later_leaves_kept_results_their_keys() -> None:
+    kept = Path(__file__).parents[4] / "docs" / "evidence" / "many"
+    known = read_lines(kept / LINES)
+    plan = study.Plan(protocol.MANY, GROUND, ("claim",))
+    assert known and set(known) <= set(plan.cells())
+    assert read_about(kept / ABOUT_FILE)["dci"] == json.loads(json.dumps(plan.about(WEIGHTS)))["dci"]
+    usual = PictureCell(8, TRAINING, 10, Way(dci=TINY_DCI), (0,), (0,))
+    others = [replace(usual, way=Way(dci=replace(TINY_DCI, **change))) for change in ({"form": "shift"}, {"fade": 0.5})]
+    assert len({key_of(one) for one in (usual, *others)}) == 3
 
 
 def test_a_lesson_that_goes_on_gives_what_one_in_a_piece_gives(weights: Path, tmp_path: Path) -> None:
