@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..dci_core.attention.layers import PRESETS, LayerMask
+from ..dci_core.text.stand_ins import AUTO
 from . import node_ui, sockets
 from .dci_fields import dci_inputs, patched, settings_of, sharing_inputs
 from .fields import schema, text, widget
@@ -41,9 +42,10 @@ class DCIPromptPair(io.ComfyNode):
                 ),
                 text(
                     "auxiliary_noun",
-                    default="cat",
+                    default=AUTO,
                     tooltip="Ordinary word of another kind that stands in for the concept; one that the model draws "
-                    "easily in any scene.",
+                    "easily in any scene. auto: cat, or the next of dog, bird and car where the concept or the prompt "
+                    "is of that kind.",
                 ),
                 text(
                     "auxiliary_prompt",
@@ -71,10 +73,10 @@ class DCIPromptPair(io.ComfyNode):
     def execute(
         cls, clip: Any, concept: Any, prompt: str, auxiliary_noun: str, auxiliary_prompt: str = "", **several: Any
     ) -> io.NodeOutput:
-        first, second = in_order(concept, auxiliary_noun, several)
+        first, second = in_order(concept, prompt, (auxiliary_noun, auxiliary_prompt or ""), several)
         if second is None and first.region is None:
             check_single(prompt)
-            pair = pairs.make_pair(clip, concept, prompt, auxiliary_noun, auxiliary_prompt or "")
+            pair = pairs.make_pair(clip, concept, prompt, first.noun, auxiliary_prompt or "")
             return io.NodeOutput(*pair, ui=pair_told(pair, [first]))
         each = [first] if second is None else [first, second]
         pair = pairs.make_several(clip, each, prompt, auxiliary_prompt or "")

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..dci_core.attention.regions import read_box
 from ..dci_core.errors import BadSettings
 from ..dci_core.text.places import has_names
+from ..dci_core.text.stand_ins import stand_in_for
 from . import sockets
 from .fields import text
 from .host.dci.pairs import Placed
@@ -29,7 +30,7 @@ def several_inputs() -> list[Any]:
             "second_noun",
             default="star",
             optional=True,
-            tooltip="Ordinary word that stands in for the second concept; not the first one's.",
+            tooltip="Ordinary word that stands in for the second concept; not the first one's. auto: one is chosen.",
         ),
     ]
     for which in ORDER:
@@ -52,13 +53,22 @@ def several_inputs() -> list[Any]:
     return found
 
 
-def in_order(concept: Any, noun: str, several: dict[str, Any]) -> tuple[Placed, Placed | None]:
-    """The first concept, and the second where one is connected, each with its place; raises BadSettings."""
+def in_order(
+    concept: Any, prompt: str, nouns: tuple[str, str], several: dict[str, Any]
+) -> tuple[Placed, Placed | None]:
+    """The first concept, and the second where one is connected, each with its place; raises BadSettings.
+
+    nouns  as written: what stands in for the first, and the auxiliary prompt in full
+    """
+    asked, whole = nouns
+    second, other = several.get("second_concept"), several.get("second_noun") or ""
+    taken = [] if second is None else [second.noun, other]
+    noun = stand_in_for(asked, concept.noun, prompt, whole, taken, concept.family)
     first = Placed(concept, noun, region_of(several, ORDER[0]))
-    second = several.get("second_concept")
     if second is None:
         return first, None
-    return first, Placed(second, several.get("second_noun") or "", region_of(several, ORDER[1]))
+    other = stand_in_for(other, second.noun, prompt, whole, [concept.noun, noun], second.family)
+    return first, Placed(second, other, region_of(several, ORDER[1]))
 
 
 def region_of(several: dict[str, Any], which: str) -> Any:

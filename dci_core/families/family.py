@@ -39,6 +39,7 @@ class Family:
     keeps_template   whether what a tokenizer writes before a prompt is among those rows
     takes_embeddings  whether a prompt can name an embedding file
     stacked          layers of the text encoder that stand side by side in each row
+    stand_ins        ordinary nouns that it draws easily in any scene, those first that are taken first
     """
 
     name: str
@@ -63,6 +64,7 @@ class Family:
     keeps_template: bool = True
     takes_embeddings: bool = True
     stacked: int = 1
+    stand_ins: tuple[str, ...] = ("cat", "dog", "bird", "car")
 
     @cached_property
     def depths(self) -> dict[LayerId, int]:

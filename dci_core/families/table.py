@@ -77,15 +77,22 @@ def flux_layout(
     return Family(name, blocks, (width, width), encoders, width, BLOCK_TOKENS, "flow", 1024, **facts)
 
 
+TINY_STAND_INS = ("cat", "star", "heart")  # nouns of the small worlds that have no home
+
 FAMILIES = {
     family.name: family
     for family in (
-        Family("tiny", TINY_BLOCKS, (64, 128, 128), {"clip_l": 128}, 128, TINY_TOKENS, "eps", 128, latent_channels=8),
+        Family(
+            *("tiny", TINY_BLOCKS, (64, 128, 128), {"clip_l": 128}, 128, TINY_TOKENS, "eps", 128),
+            latent_channels=8,
+            stand_ins=TINY_STAND_INS,
+        ),
         Family(
             *("tiny_flow", TINY_FLOW_BLOCKS, (192, 192), {"clip_l": 128}, 192, TINY_FLOW_TOKENS, "flow", 128),
             latent_channels=8,
             shift=1.5,
             layout="flux",
+            stand_ins=TINY_STAND_INS,
         ),
         Family(
             *("anima", blocks_of("block", 28, range(28)), (2048, 2048), {"qwen3_06b": 1024}, 1024),

@@ -16,6 +16,7 @@ from ..noise.schedule import SPACINGS
 from ..studies.dci.protocol import GROUND
 from ..studies.dci.study import USUAL
 from ..studies.flow.study import USUAL as FLOW_USUAL
+from ..text.stand_ins import AUTO
 from ..tiny.defaults import DEFAULTS, FLOW, UNET
 from ..tiny.model import WEIGHTS
 from ..tiny.world.concepts import KINDS
@@ -126,7 +127,12 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", action="append", required=True, help="with {concept} in it; several make several rows"
     )
-    parser.add_argument("--auxiliary", metavar="NOUN", help="an ordinary noun for DCI's second branch, as cat")
+    parser.add_argument(
+        "--auxiliary",
+        default=AUTO,
+        metavar="NOUN",
+        help="an ordinary noun for DCI's second branch, as cat; auto: one that fits",
+    )
     parser.add_argument("--plain", action="store_true", help="without DCI")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".png, .jpg or .webp")
     parser.add_argument("--seed", type=int, default=0, help="of the first picture")

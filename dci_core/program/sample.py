@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..attention.layers import LayerMask
+from ..concept.learned import Concept
 from ..dci.branches import DciSettings
 from ..dci.run import SampleSettings, check_eta
 from ..errors import BadSettings
@@ -17,6 +18,7 @@ from ..families.family import Family
 from ..noise.samplers import find_sampler, refuse_eta
 from ..pictures.paper import grid
 from ..pictures.saving import save_image
+from ..text.stand_ins import stand_in_for
 from ..tiny.defaults import DEFAULTS
 from ..tiny.world.words import unknown_words
 from .choices import chosen
@@ -36,10 +38,11 @@ def sample(options: Namespace, console: Console) -> int:
     settings, dci = read_settings(options, family), read_dci(options, family)
     concept = tiny_world.load_concept(options.concept)
     model = with_concept(tiny_world, concept, options.concept_strength)
+    auxiliary = ""
     if dci is None:
         prompts = [plain_prompts(model, concept, template) for template in options.prompt]
     else:
-        auxiliary = known_noun(options.auxiliary, "auxiliary noun")
+        auxiliary = known_noun(chosen_noun(options, concept), "auxiliary noun")
         prompts = [pair_prompts(model, concept, template, auxiliary) for template in options.prompt]
     warn_of_words(options.prompt, console)
     steps = len(family.schedule.spaced(settings.spacing, settings.num_steps)) - 1
@@ -48,8 +51,13 @@ def sample(options: Namespace, console: Console) -> int:
         for one in prompts:
             rows.append(draw(tiny_world, model, one, seeds=seeds, settings=settings, dci=dci, bar=bar).pictures)
     save_image(grid(rows), out)
-    console.result(facts(options, seeds, dci), f"{out}: {len(rows)} x {len(seeds)} pictures")
+    console.result(facts(options, seeds, dci, auxiliary), f"{out}: {len(rows)} x {len(seeds)} pictures")
     return 0
+
+
+def chosen_noun(options: Namespace, concept: Concept) -> str:
+    """What stands in for the concept in every prompt; raises BadSettings."""
+    return stand_in_for(options.auxiliary, concept.noun, " ".join(options.prompt), family=concept.family)
 
 
 def read_settings(options: Namespace, family: Family) -> SampleSettings:
@@ -70,10 +78,6 @@ def read_dci(options: Namespace, family: Family) -> DciSettings | None:
     """How DCI acts, or None for plain sampling; raises BadSettings, BadLayers."""
     if options.plain:
         return None
-    if options.auxiliary is None:
-        raise BadSettings(
-            "no auxiliary noun came", "DCI needs one", "add --auxiliary cat, or --plain to sample without"
-        )
     layers = {"layers": LayerMask(options.layer_text)} if options.layer_text is not None else {}
     settings = chosen(DEFAULTS[options.world].dci, options, **layers)
     settings.dbim(family)
@@ -98,7 +102,7 @@ def warn_of_words(prompts: Sequence[str], console: Console) -> None:
         console.say(f"warning: the small world has never seen {', '.join(words)}; expect nothing of them")
 
 
-def facts(options: Namespace, seeds: Sequence[int], dci: DciSettings | None) -> dict[str, Any]:
+def facts(options: Namespace, seeds: Sequence[int], dci: DciSettings | None, auxiliary: str) -> dict[str, Any]:
     """The result for machines."""
     return {
         "picture": str(options.out),
@@ -106,5 +110,5 @@ def facts(options: Namespace, seeds: Sequence[int], dci: DciSettings | None) -> 
         "seeds": list(seeds),
         "dci": None
         if dci is None
-        else {"auxiliary": options.auxiliary, "window": dci.window, "strength": dci.strength, "guidance": dci.guidance},
+        else {"auxiliary": auxiliary, "window": dci.window, "strength": dci.strength, "guidance": dci.guidance},
     }

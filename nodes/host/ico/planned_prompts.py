@@ -12,6 +12,7 @@ from ....dci_core.concept.learned import Concept
 from ....dci_core.errors import PackError
 from ....dci_core.families.family import Family
 from ....dci_core.text.places import has_names
+from ....dci_core.text.stand_ins import stand_in_for
 from ....dci_core.text.tokens import PLACEHOLDER, find_span
 from ..concept.triggers import rows_of, tokenizer_of, with_trigger, words_of
 from ..dci.pairs import places_of, read_pair, read_prompt, text_streams
@@ -49,7 +50,8 @@ def check_planned(
         text = prompt.text.replace(PLACEHOLDER, concept.phrase)
         try:
             if prompt.auxiliary is not None:
-                read_pair(knowing, concept, text, *prompt.auxiliary)
+                asked, whole = prompt.auxiliary
+                read_pair(knowing, concept, text, stand_in_for(asked, noun, text, whole, (), family.name), whole)
             else:
                 check_alone(knowing, concept, text)
         except PackError as error:

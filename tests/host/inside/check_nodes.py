@@ -113,6 +113,17 @@ def dci(**changes: Any) -> dict[str, Any]:
     return {"window": 0.5, "strength": 1.0, "guidance": "aligned", "gain": "scaled", "hints": "both", **changes}
 
 
+def test_a_stand_in_is_chosen_by_itself_and_shown() -> None:
+    _, clip = knowing()
+    pair = {"clip": clip, "concept": concept(), "prompt": PROMPT}
+    _, plan, found = outputs("DCIPromptPair", **pair, auxiliary_noun="auto")
+    assert plan.texts[1] == "a cat in the snow" and '"cat" at tokens' in found
+    assert plan.tokens == outputs("DCIPromptPair", **pair, auxiliary_noun="cat")[1].tokens
+    other = outputs("DCIPromptPair", **{**pair, "prompt": f"{PROMPT} next to a cat"}, auxiliary_noun="auto")[1]
+    assert other.texts[1] == "a star in the snow next to a cat"
+    assert listed()["DCIPromptPair"].INPUT_TYPES()["required"]["auxiliary_noun"][1]["default"] == "auto"
+
+
 def test_the_one_node_form_and_the_patch_with_ksampler_are_one() -> None:
     import nodes
 
