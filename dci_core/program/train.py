@@ -99,5 +99,5 @@ def describe(course: Course, concept: Concept, num_pictures: int) -> str:
         f"{course.out}: {concept.phrase!r} from {num_pictures} pictures in {course.settings.steps} steps, "
         f"loss {loss['first']:.3f} -> {loss['mean_of_last']:.3f}, {size:.1f} MB\n"
         f"draw it: python -m dci_core sample{world} --concept {shlex.quote(str(course.out))} "
-        f'--prompt "a {{concept}} in snow" --auxiliary cat --out grid.png'
+        f'--prompt "a {{concept}} in snow" --out grid.png'
     )

@@ -133,7 +133,7 @@ def test_a_missing_weight_file_gets_one_sentence(
         ("a fish in snow", ["--auxiliary", "cat"], "{concept}"),
         ("a {concept} in snow", ["--auxiliary", "fish"], "own class"),
         ("a {concept} in snow", ["--auxiliary", "submarine"], "cat, star, heart"),
-        ("a {concept} in snow", [], "--auxiliary"),
+        ("a {concept}, a cat, a star and a heart", [], "names cat, star, heart already"),
         ("a {concept} in snow" + " and snow" * 40, ["--auxiliary", "cat"], "tokens"),
         ("a {concept} in snow" + " and snow" * 40, ["--plain"], "tokens"),
         ("a {concept} in snow", ["--plain", "--steps", "0"], "0 steps"),

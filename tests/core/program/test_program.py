@@ -120,12 +120,17 @@ def test_json_is_one_object_on_stdout(
 def test_a_closed_window_draws_the_plain_picture_and_an_open_one_another(
     weights: Path, concept: Path, tmp_path: Path
 ) -> None:
-    ways = {"plain": ["--plain"], "off": ["--auxiliary", "cat", "--window", "0"], "on": ["--auxiliary", "cat"]}
+    ways = {
+        "plain": ["--plain"],
+        "off": ["--auxiliary", "cat", "--window", "0"],
+        "on": ["--auxiliary", "cat"],
+        "auto": [],
+    }
     grids = {}
     for name, more in ways.items():
         assert main(sample_words(weights, concept, tmp_path / f"{name}.png", *more)) == 0
         grids[name] = (tmp_path / f"{name}.png").read_bytes()
-    assert grids["plain"] == grids["off"] != grids["on"]
+    assert grids["plain"] == grids["off"] != grids["on"] == grids["auto"]
 
 
 def test_several_prompts_and_seeds_make_a_grid(weights: Path, concept: Path, tmp_path: Path) -> None:
