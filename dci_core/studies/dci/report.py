@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from .plot_style import DIALS, dials_of, name_of
 from .report_defaults import defaults_table
+from .report_trials import choice_section, forms_section, layout_section
+from .report_words import AGAINST, WORDS, Summary, decided, mark, settings_lines, table, text
 
-Summary = Mapping[str, Any]
 LEADS = HYPERVOLUME, AT_SHARE = "hypervolume", "prompt_following_at_95_likeness"
 PLOTS = {
     "frontier.png": "What each dial reaches from the same checkpoint and noise",
@@ -41,6 +41,8 @@ def write_report(summary: Summary, plots: Sequence[str]) -> str:
         parts.append(choice_section(summary))
     if "forms" in summary:
         parts.append(forms_section(summary))
+    if "layout" in summary:
+        parts.append(layout_section(summary["layout"]))
     parts += ["## Where the defaults come from\n\n" + defaults_table(), METHOD]
     return "\n\n".join(parts) + "\n"
 
@@ -76,17 +78,6 @@ def head(summary: Summary) -> str:
     )
 
 
-def text(found: Summary, sign: str = "") -> str:
-    """A number with its interval."""
-    return f"{found['value']:{sign}.3f} [{found['low']:{sign}.3f}, {found['high']:{sign}.3f}]"
-
-
-def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    rows = [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
-    return "\n".join(rows)
-
-
 def answer(summary: Summary) -> str:
     """The opening question answered for all prompts and for low-prior ones."""
     lines = [
@@ -110,15 +101,6 @@ def verdict(part: Summary) -> str:
     sides = {word: [name_of(d) for d, found in ahead.items() if found == word] for word in WORDS}
     words = "; ".join(f"{word} {AGAINST[word]}{', '.join(names)}" for word, names in sides.items() if names)
     return f"{told} By hypervolume: {words}."
-
-
-WORDS = ("DCI is ahead", "DCI is behind", "not decided")
-AGAINST = dict(zip(WORDS, ("of ", "", "against "), strict=True))
-
-
-def decided(lead: Summary) -> str:
-    """Whether the interval leaves zero out."""
-    return WORDS[0] if lead["low"] > 0 else WORDS[1] if lead["high"] < 0 else WORDS[2]
 
 
 def reach_section(summary: Summary) -> str:
@@ -145,17 +127,6 @@ def leads_section(summary: Summary) -> str:
     columns = ["DCI minus", "hypervolume", "following at 95% likeness", "low-prior: hypervolume", "low-prior: at 95%"]
     told = "Bold where the interval leaves zero out."
     return f"## How far DCI is ahead of each plain dial\n\n{table(columns, lines)}\n\n{told}"
-
-
-def mark(lead: Summary) -> str:
-    """A difference with its interval, bold where it is decided."""
-    return text(lead, "+") if decided(lead) == WORDS[2] else f"**{text(lead, '+')}**"
-
-
-def settings_lines(settings: Summary, group: str) -> list[list[str]]:
-    """One group's settings."""
-    measures = ("likeness", "following", "both")
-    return [[name, *(text(numbers[m]) for m in measures)] for name, numbers in settings[group].items()]
 
 
 def by_look_section(summary: Summary) -> str:
@@ -208,26 +179,6 @@ def anatomy_section(summary: Summary) -> str:
     columns = ["guidance", "correlation after the window", "distance, start to end", "predicted end"]
     columns.append("first step's factor, measured (predicted)")
     return f"## Inside DCI (study C)\n\n{found}\n\n{table(columns, springs)}"
-
-
-def choice_section(summary: Summary) -> str:
-    """What was tried on development concepts."""
-    lines = []
-    for group in summary["choice"]:
-        lines += [[group, *line] for line in settings_lines(summary["choice"], group)]
-    columns = ["", "setting", "likeness", "prompt-following", "both in one picture"]
-    return "## Tried on development concepts, to choose from\n\n" + table(columns, lines)
-
-
-def forms_section(summary: Summary) -> str:
-    """Other forms tried on development concepts, each beside the default."""
-    lines = []
-    for group, settings in summary["forms_minus_default"].items():
-        for line, beside in zip(settings_lines(summary["forms"], group), settings.values(), strict=True):
-            lines.append([group, *line, *(mark(beside[name]) for name in ("likeness", "following", "both"))])
-    columns = ["", "setting", "likeness", "prompt-following", "both in one picture"]
-    columns += [f"{name}, minus the default" for name in ("likeness", "following", "both")]
-    return f"## Other forms, tried on development concepts\n\n{table(columns, lines)}"
 
 
 def spring_cells(one: Summary) -> list[str]:

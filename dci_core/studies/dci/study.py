@@ -11,7 +11,16 @@ from ...errors import BadSettings
 from ...fingerprint import as_data
 from ...tiny.defaults import TINY_DCI, UNET
 from ..worlds import PARTS
-from . import study_anatomy, study_choice, study_claim, study_forms, study_inference, study_judge, study_training
+from . import (
+    study_anatomy,
+    study_choice,
+    study_claim,
+    study_forms,
+    study_inference,
+    study_judge,
+    study_layout,
+    study_training,
+)
 from .cells import Bench, Cell, key_of
 from .crew import Job, Tools, Tools_contra, work
 from .dials import AUXILIARY
@@ -22,7 +31,7 @@ from .store import Store
 CLAIM = "claim"
 STUDIES = {
     **{"a": "training", "b": "inference", "c": "anatomy", "judge": "judge"},
-    **{"choice": "choice", "forms": "forms", CLAIM: "claim"},
+    **{"choice": "choice", "forms": "forms", "layout": "layout", CLAIM: "claim"},
 }
 USUAL = "a,b,c,judge"  # `choice` came before them: its result stands in the defaults
 TOGETHER = 4  # concepts whose lessons and cells are done before the next ones': what is stopped is done for some
@@ -81,6 +90,8 @@ def cells_of(letter: str, size: Size, ground: Ground) -> list[Cell]:
         return [*study_choice.cells(size, ground)]
     if letter == "forms":
         return [*study_forms.cells(size, ground)]
+    if letter == "layout":
+        return [*study_layout.cells(size, ground)]
     if letter == CLAIM:
         return [*study_claim.cells(size, ground)]
     if letter == "c":

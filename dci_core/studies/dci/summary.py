@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ...version import VERSION
-from . import study_anatomy, study_choice, study_claim, study_forms, study_inference, study_judge, study_training
+from . import (
+    study_anatomy,
+    study_choice,
+    study_claim,
+    study_forms,
+    study_inference,
+    study_judge,
+    study_layout,
+    study_training,
+)
 from .cells import key_of
 from .spring import predicted
 from .statistics import mean, measured
@@ -53,6 +62,8 @@ def summarise(plan: Plan, results: Results, weights: str) -> dict[str, Any]:
     if "forms" in plan.studies:
         rows = study_forms.rows(size, ground, results)
         found["forms"], found["forms_minus_default"] = settings(rows), study_forms.minus_default(rows)
+    if "layout" in plan.studies:
+        found["layout"] = study_layout.numbers(size, ground, results)
     if "judge" in plan.studies:
         found["judge"] = [one.row() for one in study_judge.readings(size, ground, results)]
     return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..dci.report import AT_SHARE, HYPERVOLUME, mark, settings_lines, table, text
+from ..dci.report import AT_SHARE, HYPERVOLUME
+from ..dci.report_words import mark, settings_lines, table, text
 from .plots import FACTOR_NAMES, NAMES, methods_of
 from .tables import PAIR_MEASURES
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from ..dci.protocol import TEST
 from ..dci.report import (
-    Summary,
     answer,
-    choice_section,
     gate_table,
     leads_section,
     reach_section,
     settings_section,
     shown_plots,
 )
+from ..dci.report_trials import choice_section
+from ..dci.report_words import Summary
 from .protocol import CONFLICT
 
 METHOD = """## How it is measured

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..dci.plot_style import DIALS, name_of
-from ..dci.report import decided, table, text
+from ..dci.report_words import decided, table, text
 from ..dci.statistics import Array, Spots, drawn_means, mean, measured
 from ..dci.study_inference import SHARE
 from .study import SETTINGS, Plan, Setting

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..dci.report import mark, table, text
+from ..dci.report_words import mark, table, text
 from ..dynaip.tables import PAIR_MEASURES
 from .ways import APART, APART_MASKS, STACKED, WHOLE
 

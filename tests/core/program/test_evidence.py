@@ -122,6 +122,16 @@ def test_other_forms_are_tried_on_development_objects_and_told_beside_the_defaul
     assert "the surest map's at look 1 of 4" in (tmp_path / "report.md").read_text()
 
 
+def test_a_box_is_tried_on_every_way(
+    micro: None, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(protocol.SIZES, "quick", replace(MICRO, anatomy=replace(ONE, prompts=(4,))))
+    assert main(words(weights, tmp_path, "--study", "layout")) == 0
+    found = json.loads((tmp_path / "summary.json").read_text())["layout"]
+    assert 0 <= found["centre_on_object"] <= 1 and 0 <= found["ways"]["DCI"]["hit"]["with"]["value"] <= 1
+    assert "## A box for the concept" in (tmp_path / "report.md").read_text()
+
+
 def test_the_power_of_a_study_is_told_from_a_finished_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lead = {"hypervolume": {"value": 0.1, "low": 0.002, "high": 0.198}}  # two standard errors from zero
     part = {"dci_minus": {"prompt_swap_dial": lead}}

@@ -7,8 +7,9 @@ import pytest
 from dci_core.studies.dci.dials import dials
 from dci_core.studies.dci.plot_style import COLOURS, MARKS, dials_of, name_of
 from dci_core.studies.dci.protocol import GROUND, QUICK
-from dci_core.studies.dci.report import AT_SHARE, HYPERVOLUME, decided, leads_section, verdict
+from dci_core.studies.dci.report import AT_SHARE, HYPERVOLUME, leads_section, verdict
 from dci_core.studies.dci.report_defaults import OTHERS, defaults_table
+from dci_core.studies.dci.report_words import decided
 
 DIALS = tuple(dials(QUICK.plain, GROUND.earlier))
 

@@ -1,0 +1,49 @@
+"""The report's sections on what was tried: choices on development concepts, other forms, a box for the concept."""
+
+from __future__ import annotations
+
+from .report_words import Summary, mark, settings_lines, table, text
+
+
+def choice_section(summary: Summary) -> str:
+    """What was tried on development concepts."""
+    lines = []
+    for group in summary["choice"]:
+        lines += [[group, *line] for line in settings_lines(summary["choice"], group)]
+    columns = ["", "setting", "likeness", "prompt-following", "both in one picture"]
+    return "## Tried on development concepts, to choose from\n\n" + table(columns, lines)
+
+
+def forms_section(summary: Summary) -> str:
+    """Other forms tried on development concepts, each beside the default."""
+    lines = []
+    for group, settings in summary["forms_minus_default"].items():
+        for line, beside in zip(settings_lines(summary["forms"], group), settings.values(), strict=True):
+            lines.append([group, *line, *(mark(beside[name]) for name in ("likeness", "following", "both"))])
+    columns = ["", "setting", "likeness", "prompt-following", "both in one picture"]
+    columns += [f"{name}, minus the default" for name in ("likeness", "following", "both")]
+    return f"## Other forms, tried on development concepts\n\n{table(columns, lines)}"
+
+
+def layout_section(found: Summary) -> str:
+    """What a box does, plainly and with DCI."""
+    words = {
+        "hit": "centre in the box",
+        "likeness": "likeness",
+        "following": "prompt-following",
+        "has_noun": "noun seen",
+    }
+    lines = [
+        [way, told, text(numbers[kind]["without"]), text(numbers[kind]["with"]), mark(numbers[kind]["difference"])]
+        for way, numbers in found["ways"].items()
+        for kind, told in words.items()
+    ]
+    boxes = [[way, *(text(one) for one in numbers["hit by box"].values())] for way, numbers in found["ways"].items()]
+    names = next(iter(found["ways"].values()))["hit by box"]
+    told = (
+        "A picture drawn without a box counts for every box, as a hit where the object happens to stand in it. The "
+        "centre is that of the noun's attention in the untrained model; on true pictures it lies on the object in "
+        f"{found['centre_on_object']:.0%}."
+    )
+    where = table(["", "", "without a box", "with it", "difference"], lines)
+    return f"## A box for the concept\n\n{told}\n\n{where}\n\n{table(['centre in the box', *names], boxes)}"
