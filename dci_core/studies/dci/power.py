@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
-from .report import LEADS, table
+from .report import LEADS
+from .report_words import table
 
 STRETCH = 1.96  # standard errors from the middle of a 95% interval to its end
 WANTED = 0.9
