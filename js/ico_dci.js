@@ -51,13 +51,16 @@ function follow(facts) {
   for (const part of nodeMeant(facts)?.icoDci?.parts ?? []) part.training?.(facts);
 }
 
-// Trainings as the server knows them; one that it does not know ended with the server that ran it.
+// What nodes said last, and trainings, as the server knows them; one that it does not know ended with the server that
+// ran it.
 async function catchUp() {
-  const nodes = nodesOf(app.rootGraph ?? app.graph).filter((node) => node.comfyClass === "ICOTrainConcept");
-  const known = nodes.length ? await ask("trainings") : null;
+  const ours = nodesOf(app.rootGraph ?? app.graph).filter(isOurs);
+  if (!ours.length) return;
+  const [said, known] = await Promise.all([ask("said"), ask("trainings")]);
+  for (const facts of said ?? []) hear(nodeMeant(facts), facts.output);
   for (const facts of known ?? []) follow(facts);
   const followed = new Set(known?.map(nodeMeant));
-  for (const node of known ? nodes : [])
+  for (const node of known ? ours : [])
     if (!followed.has(node)) for (const part of node.icoDci?.parts ?? []) part.lost?.();
 }
 

@@ -14,6 +14,7 @@ from . import node_ui, sockets
 from .fields import schema, text, widget
 from .host import folders
 from .host.concept.apply import with_concept
+from .node_output import node_output
 
 
 def overwrite() -> Any:
@@ -90,7 +91,7 @@ class ICOLoadConcept(io.ComfyNode):
     def execute(cls, base_model: Any, base_clip: Any, concept_name: str, strength: float) -> io.NodeOutput:
         concept = load_concept(folders.concept_path(concept_name))
         told = node_ui.loaded(concept, concept_name)
-        return io.NodeOutput(*with_concept(base_model, base_clip, concept, strength), concept, concept.phrase, ui=told)
+        return node_output(*with_concept(base_model, base_clip, concept, strength), concept, concept.phrase, ui=told)
 
 
 class ICOApplyConcept(io.ComfyNode):
@@ -119,7 +120,7 @@ class ICOApplyConcept(io.ComfyNode):
     @classmethod
     def execute(cls, base_model: Any, base_clip: Any, concept: Any, strength: float) -> io.NodeOutput:
         told = node_ui.loaded(concept, concept.trigger)
-        return io.NodeOutput(*with_concept(base_model, base_clip, concept, strength), concept.phrase, ui=told)
+        return node_output(*with_concept(base_model, base_clip, concept, strength), concept.phrase, ui=told)
 
 
 class ICOSaveConcept(io.ComfyNode):
@@ -148,7 +149,7 @@ class ICOSaveConcept(io.ComfyNode):
     def execute(cls, concept: Any, filename: str, overwrite: bool = False) -> io.NodeOutput:
         (path,) = folders.free_for(concept, [folders.new_path(filename)], overwrite)
         save_concept(concept, path)
-        return io.NodeOutput(folders.listed_as(path), ui=node_ui.written(folders.shown(path)))
+        return node_output(folders.listed_as(path), ui=node_ui.written(folders.shown(path)))
 
 
 class ICOExportConcept(io.ComfyNode):
@@ -191,7 +192,7 @@ class ICOExportConcept(io.ComfyNode):
         if not find_family(concept.family).takes_embeddings:
             export_lora(concept, lora, rank=rank)
             how = "no stock text encode of this family takes an embedding file: Load ICO Concept draws the trigger"
-            return io.NodeOutput(folders.listed_as(lora, loras), "", ui=node_ui.written(folders.shown(lora), how=how))
+            return node_output(folders.listed_as(lora, loras), "", ui=node_ui.written(folders.shown(lora), how=how))
         export_lora(concept, lora, rank=rank, phrase=phrase)
         export_embedding(concept, embedding, phrase=phrase)
         told = node_ui.written(
@@ -199,7 +200,7 @@ class ICOExportConcept(io.ComfyNode):
             folders.shown(embedding),
             how=f'load the LoRA and write "{phrase}"',
         )
-        return io.NodeOutput(folders.listed_as(lora, loras), folders.listed_as(embedding, embeddings), ui=told)
+        return node_output(folders.listed_as(lora, loras), folders.listed_as(embedding, embeddings), ui=told)
 
 
 NODES: list[type[io.ComfyNode]] = [ICOLoadConcept, ICOApplyConcept, ICOSaveConcept, ICOExportConcept]

@@ -10,8 +10,9 @@ from . import node_ui, sockets
 from .fields import schema, text, widget
 from .host.dynaip import adapter_files, adapter_loading
 from .host.dynaip.applying import EVERYWHERE, PLACES, Pictures, Reading, apply_subject
-from .host.page import events
+from .host.page import sayings
 from .maps import draw_readings
+from .node_output import node_output
 
 
 class DynaIPLoadAdapter(io.ComfyNode):
@@ -49,7 +50,7 @@ class DynaIPLoadAdapter(io.ComfyNode):
     def execute(cls, adapter_name: str) -> io.NodeOutput:
         adapter = adapter_loading.load_adapter(adapter_name)
         facts = adapter.facts()
-        return io.NodeOutput(adapter, facts, ui=node_ui.said(*facts.splitlines()))
+        return node_output(adapter, facts, ui=node_ui.said(*facts.splitlines()))
 
 
 class DynaIPApply(io.ComfyNode):
@@ -103,8 +104,8 @@ class DynaIPApply(io.ComfyNode):
             clip=given.get("clip"),
         )
         ready, record, told = apply_subject(model, clip_vision, adapter, pictures, reading)
-        record.on_warning = events.teller(lambda run: node_ui.said(warnings=run.warnings))
-        return io.NodeOutput(ready, record, told, ui=node_ui.reads(len(images), given, told))
+        record.on_warning = sayings.teller(lambda run: node_ui.said(warnings=run.warnings))
+        return node_output(ready, record, told, ui=node_ui.reads(len(images), given, told))
 
 
 def dials() -> list[Any]:
@@ -220,7 +221,7 @@ class DynaIPPreview(io.ComfyNode):
         told = node_ui.seen_maps(
             sorted({sigma for sigma, _, _ in record.strengths}), next(iter(record.warnings), "no subject was read")
         )
-        return io.NodeOutput(draw_readings(record.strengths, cell), ui=told)
+        return node_output(draw_readings(record.strengths, cell), ui=told)
 
 
 NODES: list[type[io.ComfyNode]] = [DynaIPLoadAdapter, DynaIPApply, DynaIPPreview]

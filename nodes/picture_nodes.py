@@ -14,6 +14,7 @@ from ..dci_core.text.captions import with_place
 from . import node_ui
 from .fields import schema, text, widget
 from .host import picture_folders
+from .node_output import node_output
 
 
 class ICOLoadPictures(io.ComfyNode):
@@ -82,7 +83,7 @@ class ICOLoadPictures(io.ComfyNode):
             captions.append(with_place(caption or "", noun.strip()))
         written = sum(bool(caption) for caption in captions)
         told = node_ui.said(f"{len(files)} pictures, {drawn} masks, {written} captions from input/{folder}")
-        return io.NodeOutput(pictures, masks, captions, ui=told)
+        return node_output(pictures, masks, captions, ui=told)
 
 
 def grey_of(mask: Any) -> Tensor:

@@ -10,6 +10,7 @@ from . import node_ui, sockets
 from .fields import schema, widget
 from .host.page.pictures import maps_for_page
 from .maps import draw_maps
+from .node_output import node_output
 
 
 class DBIMPreview(io.ComfyNode):
@@ -40,7 +41,7 @@ class DBIMPreview(io.ComfyNode):
         told = node_ui.seen_maps(
             [sigma for sigma, _ in record.weights], "DCI did not act in this run, so there are no maps"
         )
-        return io.NodeOutput(draw_maps(record.weights, cell), ui=node_ui.with_facts(told, maps=shown))
+        return node_output(draw_maps(record.weights, cell), ui=node_ui.with_facts(told, maps=shown))
 
 
 NODES: list[type[io.ComfyNode]] = [DBIMPreview]

@@ -15,8 +15,9 @@ from .fields import schema, text, widget
 from .host import sampling
 from .host.dci import pairs
 from .host.dci.plan import DbimLayers
-from .host.page import events
+from .host.page import sayings
 from .host.tiny.words import of_prompts
+from .node_output import node_output
 from .several_fields import check_single, in_order, several_inputs
 
 CUSTOM = "custom"
@@ -77,10 +78,10 @@ class DCIPromptPair(io.ComfyNode):
         if second is None and first.region is None:
             check_single(prompt)
             pair = pairs.make_pair(clip, concept, prompt, first.noun, auxiliary_prompt or "")
-            return io.NodeOutput(*pair, ui=pair_told(pair, [first]))
+            return node_output(*pair, ui=pair_told(pair, [first]))
         each = [first] if second is None else [first, second]
         pair = pairs.make_several(clip, each, prompt, auxiliary_prompt or "")
-        return io.NodeOutput(*pair, ui=pair_told(pair, each))
+        return node_output(*pair, ui=pair_told(pair, each))
 
 
 def pair_told(pair: tuple[Any, Any, str], placed: Sequence[pairs.Placed]) -> dict[str, list[Any]]:
@@ -120,8 +121,8 @@ class DCIApply(io.ComfyNode):
     def execute(cls, model: Any, plan: Any, **dci: Any) -> io.NodeOutput:
         ready, record = patched(model, plan, dci)
         settings = settings_of(model, dci)
-        record.on_end = events.teller(lambda run: node_ui.ran(run, settings))
-        return io.NodeOutput(ready, record, ui=node_ui.will_run(settings))
+        record.on_end = sayings.teller(lambda run: node_ui.ran(run, settings))
+        return node_output(ready, record, ui=node_ui.will_run(settings))
 
 
 class DCIDualBranchSampler(io.ComfyNode):
@@ -203,7 +204,7 @@ class DCIDualBranchSampler(io.ComfyNode):
         how = sampling.SamplerChoice(seed, steps, cfg, sampler_name, scheduler, denoise)
         latent = sampling.sample(ready, positive, negative, latent_image, how)
         told = node_ui.ran(record, settings_of(model, dci))
-        return io.NodeOutput(latent, sampling.auxiliary_latent(record, latent), record, ui=told)
+        return node_output(latent, sampling.auxiliary_latent(record, latent), record, ui=told)
 
 
 class DBIMLayerMask(io.ComfyNode):
@@ -239,7 +240,7 @@ class DBIMLayerMask(io.ComfyNode):
     @classmethod
     def execute(cls, preset: str, text: str, region: Any = None) -> io.NodeOutput:
         mask = LayerMask(text if preset == CUSTOM else preset)
-        return io.NodeOutput(DbimLayers(mask, region), ui=node_ui.layers_told(mask, region))
+        return node_output(DbimLayers(mask, region), ui=node_ui.layers_told(mask, region))
 
 
 NODES: list[type[io.ComfyNode]] = [DCIPromptPair, DCIApply, DCIDualBranchSampler, DBIMLayerMask]

@@ -20,6 +20,7 @@ from . import node_ui, sockets
 from .fields import schema, text, widget
 from .host.encoders import encoder_names, loaded_judges
 from .host.progress import counter
+from .node_output import node_output
 
 MEANS = "Mean over the pictures; higher is better; not a number where its model is missing."
 
@@ -98,7 +99,7 @@ class DCIConceptScore(io.ComfyNode):
         values = [scores[name].value if name in scores else math.nan for name in NAMES]
         text = table(settings, known, best)
         told = node_ui.table_told(dict(zip(NAMES.values(), values, strict=True)), text)
-        return io.NodeOutput(*values, text, ui=told)
+        return node_output(*values, text, ui=told)
 
 
 def one_by_one(batches: Any) -> list[Image.Image]:

@@ -18,6 +18,7 @@ from .dci_fields import guidance_of, patched, sharing_inputs
 from .fields import schema, text, widget
 from .host import sampling
 from .host.progress import RunsBar
+from .node_output import node_output
 from .sample_nodes import DCIDualBranchSampler
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class DCISweep(io.ComfyNode):
         told = node_ui.said(
             f"{len(pictures) - 1} settings and the plain run, from the same noise", about, warnings=warnings
         )
-        return io.NodeOutput(sheet, torch.cat(pictures), "\n".join(sweep.labels()), ui=told)
+        return node_output(sheet, torch.cat(pictures), "\n".join(sweep.labels()), ui=told)
 
 
 def run_sweep(

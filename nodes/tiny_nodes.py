@@ -9,6 +9,7 @@ from . import node_ui
 from .fields import schema, widget
 from .host.tiny.flow import load_flow
 from .host.tiny.unet import example_pictures, load_world
+from .node_output import node_output
 
 UNET, FLOW = "unet", "flow"
 VARIED, HOME = "varied", "home"
@@ -76,7 +77,7 @@ class DCILoadTinyWorld(io.ComfyNode):
             f"{len(pictures)} pictures of a {noun} that the model has never seen{where}",
             "simple shapes at 128 px: real photographs are beyond this world, use SD 1.x or SDXL for them",
         )
-        return io.NodeOutput(*world, pictures, noun, vision, ui=told)
+        return node_output(*world, pictures, noun, vision, ui=told)
 
 
 NODES: list[type[io.ComfyNode]] = [DCILoadTinyWorld]

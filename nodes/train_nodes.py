@@ -21,6 +21,7 @@ from .host.ico.samples import Samples, no_picture
 from .host.ico.training import Lesson, train_concept
 from .host.page.live import live_training
 from .maps import draw_losses
+from .node_output import node_output
 from .train_inputs import training_inputs
 
 OWN = (
@@ -135,7 +136,7 @@ class ICOTrainConcept(io.ComfyNode):
         pictures = lesson.samples.batch()
         told = node_ui.trained(concept, losses, live.notes, files)
         shown = no_picture() if pictures is None else pictures
-        return io.NodeOutput(model, clip, concept, draw_losses(losses), concept.phrase, shown, ui=told)
+        return node_output(model, clip, concept, draw_losses(losses), concept.phrase, shown, ui=told)
 
 
 NODES: list[type[io.ComfyNode]] = [ICOTrainConcept]

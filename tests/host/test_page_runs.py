@@ -44,7 +44,7 @@ def training(steps: int, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def drawing(steps: int) -> dict[str, Any]:
+def drawing(steps: int, prompt: str = "a zorp fish in snow") -> dict[str, Any]:
     """A DCI run of the tiny world with the concept that lies there, and its maps."""
     return {
         "1": node("DCILoadTinyWorld", example="00-fish", kind="unet"),
@@ -52,7 +52,7 @@ def drawing(steps: int) -> dict[str, Any]:
             "ICOLoadConcept", base_model=["1", 0], base_clip=["1", 1], concept_name="zorp.safetensors", strength=1.0
         ),
         "3": node(
-            "DCIPromptPair", clip=["2", 1], concept=["2", 2], prompt="a zorp fish in snow", auxiliary_noun="cat",
+            "DCIPromptPair", clip=["2", 1], concept=["2", 2], prompt=prompt, auxiliary_noun="cat",
             auxiliary_prompt="",
         ),
         "4": node("CLIPTextEncode", clip=["2", 1], text=""),
@@ -117,6 +117,39 @@ def test_a_training_shows_step_time_loss_and_samples_also_on_a_page_that_is_open
     finally:
         anew.close()
     page.wait(f"{TRAIN}.textContent.includes('write in prompts: myfish fish')", 60)
+
+
+SAYING = (
+    "app.graph._nodes.filter((node) => node.icoDci?.panel.inner.textContent.includes({!r})).map((node) => node.type)"
+)
+SAID = {"DCI acted in": "DCIDualBranchSampler", "auxiliary: a cat": "DCIPromptPair", "steps, from": "DBIMPreview"}
+
+
+def test_what_nodes_said_stands_on_a_page_that_is_opened_anew(page: Page, site: Site) -> None:
+    is_vue = page.run("return !!LiteGraph.vueNodesMode")
+    flow = drawing(3, f"a zorp fish {'in fog' if is_vue else 'at night'}")  # what is cached says nothing
+    lay_out(page, flow)
+    show(page, "DBIMPreview")
+    wait_for_panel(page, MAPS)
+    page.run("await app.queuePrompt(0)")
+    page.wait(f"{MAPS}.textContent.includes('steps, from')", RUN_SECONDS)
+    for words, kind in SAID.items():
+        page.wait(f"{SAYING.format(words)}.join() === {kind!r}")
+    saved = page.run("return app.graph.serialize()")
+    last = page.run(f"return {MAPS}.querySelector('input[type=range]').max")
+    anew = site.open(**{"Comfy.VueNodes.Enabled": is_vue})
+    try:
+        lay_out(anew, flow)  # the same graph again, of which nothing ran
+        anew.run("await new Promise((done) => setTimeout(done, 1500))")
+        assert [anew.run(f"return {SAYING.format(words)}") for words in SAID] == [[], [], []]
+        anew.run(f"await app.loadGraphData({json.dumps(renumbered(saved))}, true, true, 'again')")
+        show(anew, "DBIMPreview")
+        for words, kind in SAID.items():
+            anew.wait(f"{SAYING.format(words)}.join() === {kind!r}")
+        anew.wait(f"{MAPS}.querySelector('input[type=range]')?.max === {last!r}")
+        assert anew.troubles(OURS) == []
+    finally:
+        anew.close()
 
 
 def test_the_slider_goes_through_the_maps_of_the_steps(page: Page) -> None:

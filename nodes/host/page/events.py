@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 MARK = "ico_dci_mark"  # property of a node
@@ -68,13 +67,3 @@ def tell(event: str, **facts: Any) -> None:
     host = server()
     if host is not None:
         host.send_sync(f"ico_dci.{event}", facts)
-
-
-def teller(told_by: Callable[[Any], dict[str, Any]]) -> Callable[[Any], None]:
-    """What sends a node's `ui` of something that happened after the node ran, to the node that runs now."""
-    place = place_in_work()
-
-    def send(what: Any) -> None:
-        tell("said", **place, output=told_by(what))
-
-    return send

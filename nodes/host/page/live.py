@@ -14,7 +14,7 @@ from typing import Any
 from ....dci_core.errors import PackError
 from ....dci_core.ico.train import StepReport
 from ....dci_core.pictures.thumbnails import small_jpeg
-from . import events
+from . import events, sayings
 
 log = logging.getLogger(__name__)
 MOST_TRAININGS = 16  # kept for pages that are opened later
@@ -87,7 +87,7 @@ class LiveTraining:
         """Shows on the node what there is to know of this training so far; nothing of earlier ones."""
         self.notes += sentences
         said = {"ico_dci": [{"lines": [], "warnings": self.notes}]}
-        events.tell("said", node=self.facts["node"], mark=self.facts["mark"], output=said)
+        sayings.say({"node": self.facts["node"], "mark": self.facts["mark"]}, said)
 
     def end(self, state: str) -> None:
         """`done` or `stopped`."""

@@ -14,6 +14,7 @@ from ....dci_core.families.table import FAMILIES
 from .. import folders
 from . import events
 from .live import TRAININGS
+from .sayings import SAID
 
 PREFIX = "/ico_dci"
 TITLES = {
@@ -57,8 +58,12 @@ def register() -> None:
     async def trainings(_: Any) -> Any:
         return web.json_response([live.facts for live in list(TRAININGS.values())])
 
+    async def said(_: Any) -> Any:
+        return web.json_response(list(SAID.values()))
+
     for name, answer in {
         "concepts": concepts, "thumbnail": thumbnail, "families": families, "layers": layers, "trainings": trainings,
+        "said": said,
     }.items():  # fmt: skip
         host.routes.get(f"{PREFIX}/{name}")(answer)
 

@@ -82,6 +82,39 @@ def test_a_node_is_found_by_the_mark_that_its_workflow_gives_it() -> None:
         events.running = running
 
 
+def test_what_nodes_said_last_is_kept_by_their_marks_for_pages_that_are_opened_later() -> None:
+    import nodes
+
+    events, sayings = module("host.page.events"), module("host.page.sayings")
+
+    def placed(mark: str) -> dict[str, str]:
+        return {"node": "3", "mark": mark}
+
+    def kept() -> list[tuple[str, list[str]]]:
+        return [(one["mark"], one["output"]["ico_dci"][0]["lines"]) for one in sayings.SAID.values()]
+
+    before, place_in_work = dict(sayings.SAID), events.place_in_work
+    sayings.SAID.clear()
+    try:
+        events.place_in_work = lambda: placed("mask")
+        nodes.NODE_CLASS_MAPPINGS["DBIMLayerMask"].execute(preset="coarse", text="")
+        later = sayings.teller(lambda run: module("node_ui").said(run))
+        events.place_in_work = lambda: placed("")  # a prompt that comes from no page
+        nodes.NODE_CLASS_MAPPINGS["DBIMLayerMask"].execute(preset="all", text="")
+        (alone,) = kept()
+        assert alone[0] == "mask" and "tiny world: 7 of 10 layers" in alone[1]
+        events.place_in_work = lambda: placed("sampler")
+        later("it acted")
+        assert kept() == [("mask", ["it acted"])]
+        for count in range(sayings.MOST_NODES):
+            sayings.keep(placed(str(count)), module("node_ui").said("more"))
+        assert len(kept()) == sayings.MOST_NODES and "mask" not in sayings.SAID
+    finally:
+        events.place_in_work = place_in_work
+        sayings.SAID.clear()
+        sayings.SAID.update(before)
+
+
 def test_layer_texts_are_read_by_the_one_parser() -> None:
     routes = module("host.page.routes")
     assert routes.read_layers("tiny", "mid:0.5")["shares"].count(0.5) == 1
