@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 
 def test_the_first_workflow_opens_without_errors_or_missing_nodes(page: Page) -> None:
-    path = next((ROOT / "workflows").glob("1 *.json"))
+    path = next((ROOT / "workflows").glob("01 *.json"))
     flow = json.loads(path.read_text(encoding="utf-8"))
     page.run(f"await app.loadGraphData({json.dumps(flow)}, true, true, 'first')")
     page.wait(f"app.graph._nodes.length === {len(flow['nodes'])}")

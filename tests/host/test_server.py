@@ -33,8 +33,8 @@ sys.path.pop(0)
 
 SHOWN = (5, 17)  # what the ninth workflow reads on the left and on the right
 SMALL_FLUX = "workflows/10 small flow world with ICO and DCI"
-FIRST = "workflows/1 first steps on the tiny world"
-ONE_SUBJECT, TWO_SUBJECTS = "workflows/8 read a subject with DynaIP", "workflows/9 two subjects with DynaIP"
+FIRST = "workflows/01 first steps on the tiny world"
+ONE_SUBJECT, TWO_SUBJECTS = "workflows/08 read a subject with DynaIP", "workflows/09 two subjects with DynaIP"
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 

@@ -56,7 +56,7 @@ def test_no_shipped_workflow_uses_a_node_that_the_host_wants_to_drop() -> None:
 
 
 def test_a_moved_value_and_a_lost_link_would_show() -> None:
-    flow = workflows()["workflows/3 sample with DCI in one node"]
+    flow = workflows()["workflows/03 sample with DCI in one node"]
     node = next(node for node in flow["nodes"] if node["type"] == "DCIDualBranchSampler")
     known = definition(node["type"])
     assert troubles_of(node, known) == []
@@ -68,7 +68,7 @@ def test_a_moved_value_and_a_lost_link_would_show() -> None:
 def test_the_server_would_accept_the_first_workflow() -> None:
     import execution
 
-    flow = workflows()["workflows/1 first steps on the tiny world"]
+    flow = workflows()["workflows/01 first steps on the tiny world"]
     prompt = as_prompt(flow, {node["type"]: definition(node["type"]) for node in server_nodes(flow)})
     accepted, trouble, outputs, _ = asyncio.run(execution.validate_prompt("1", prompt, None))
     assert accepted, trouble
