@@ -68,13 +68,14 @@ def lesson_from(values: dict[str, Any], graph: Any = None, node: Any = None) -> 
     """
     one = {name: value[0] for name, value in values.items() if isinstance(value, list) and value}
     settings = IcoSettings(**{name: one[name] for name in OWN})
+    noun = one["noun"].strip()
     return Lesson(
-        noun=one["noun"].strip(),
+        noun=noun,
         trigger=one["trigger"].strip(),
         settings=settings,
         images=one_by_one(values["images"]),
         masks=one_by_one(values.get("masks")),
-        captions=[caption for caption in values.get("captions") or () if caption is not None],
+        captions=[with_place(caption, noun) for caption in values.get("captions") or () if caption is not None],
         class_images=one_by_one(values.get("class_images")),
         class_captions=[caption for caption in values.get("class_captions") or () if caption is not None],
         size_px=one["size_px"],

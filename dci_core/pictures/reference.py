@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import BadPicture
 from ..files import read_words
-from ..text.captions import read_caption
+from ..text.captions import read_caption, with_place
 
 log = logging.getLogger(__name__)
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -45,13 +45,14 @@ class Picture:
     name: str = "picture"
 
 
-def load_pictures(folder: Path, size: int) -> list[Picture]:
+def load_pictures(folder: Path, size: int, noun: str = "") -> list[Picture]:
     """All pictures of a folder, sorted by name; `cat.png` may have `cat.mask.png` and `cat.txt` beside it.
 
+    noun  becomes `{concept}` in captions that have none
     Raises BadPicture for an empty folder and for the first picture that cannot be used; SpanNotFound for a caption
     without `{concept}`. Files that are no pictures are left alone.
     """
-    return [_load(path, size) for path in picture_files(folder, "put 4 to 20 pictures of one thing into it")]
+    return [_load(path, size, noun) for path in picture_files(folder, "put 4 to 20 pictures of one thing into it")]
 
 
 def picture_files(folder: Path, do: str) -> list[Path]:
@@ -128,9 +129,10 @@ def open_image(path: Path) -> Image.Image:
         ) from error
 
 
-def _load(path: Path, size: int) -> Picture:
+def _load(path: Path, size: int, noun: str) -> Picture:
     mask, caption = companions(path)
-    return make_picture(open_image(path), size, mask, caption, path.name)
+    placed = None if caption is None else with_place(caption, noun)
+    return make_picture(open_image(path), size, mask, placed, path.name)
 
 
 def companions(path: Path) -> tuple[Image.Image | None, str | None]:

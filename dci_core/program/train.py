@@ -28,7 +28,7 @@ def train(options: Namespace, console: Console) -> int:
     check_unfinished(course.kept, resumes=options.resume, restarts=options.restart)
     tiny_world = TinyWorld(options.weights, options.world)
     size = tiny_world.family.picture_size
-    pictures = load_pictures(options.images, size)
+    pictures = load_pictures(options.images, size, course.noun)
     class_pictures = load_pictures(options.class_pictures, size) if options.class_pictures else []
     if are_photographs([picture.pixels for picture in pictures]):
         console.say(f"warning: {WARNING}")

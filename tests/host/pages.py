@@ -42,7 +42,11 @@ class Site:
         """The host's page, ready, with these settings."""
         self.server.ask("/settings", {**SETTINGS, **settings})
         page = self.browser.open(self.server.address)
-        wait_until_ready(page)
+        try:
+            wait_until_ready(page)
+        except BaseException:
+            page.close()  # a page that is left open takes its share of a busy machine
+            raise
         return page
 
     def drawn_by(self, is_vue: bool) -> Page:

@@ -119,6 +119,14 @@ def test_masks_and_captions_lie_beside_their_picture(tmp_path: Path) -> None:
     assert data.masks[1].min() == 1 and data.captions == (None, "a {concept} in snow")
 
 
+def test_the_noun_of_a_caption_is_the_place_of_the_concept(tmp_path: Path) -> None:
+    Image.fromarray(COLOUR).save(tmp_path / "x.png")
+    (tmp_path / "x.txt").write_text("a Dog by dogs", encoding="utf-8")
+    assert [picture.caption for picture in load_pictures(tmp_path, 32, "dog")] == ["a {concept} by dogs"]
+    with pytest.raises(SpanNotFound, match="0 places"):
+        load_pictures(tmp_path, 32, "cat")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
 def test_captions_are_read_in_every_encoding_that_editors_write(tmp_path: Path, encoding: str) -> None:
     Image.fromarray(COLOUR).save(tmp_path / "x.png")

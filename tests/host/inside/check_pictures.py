@@ -77,7 +77,7 @@ def test_a_graph_trains_on_the_folder_and_a_wrong_one_gets_a_sentence() -> None:
     def check(mine: Path) -> None:
         sources = {"base_model": "model", "base_clip": "clip", "vae": "vae"}
         graph = {name: give(what) for name, what in sources.items()}
-        graph["folder"] = node("ICOLoadPictures", folder="mine", noun="fish")
+        graph["folder"] = node("ICOLoadPictures", folder="mine")  # the caption holds the noun of the training
         graph["train"] = node(
             "ICOTrainConcept",
             **{name: [name, 0] for name in sources},
