@@ -117,7 +117,7 @@ def more_inputs() -> list[Any]:
             "captions",
             optional=True,
             force_input=True,
-            tooltip="One for each picture, as a list, with {concept} where the thing stands.",
+            tooltip="One for each picture, as a list, with {concept} or the noun where the thing stands.",
         ),
         io.String.Input(
             "class_captions", optional=True, force_input=True, tooltip="One for each class picture, as a list."

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import BadPicture
 from ..files import read_words
-from ..text.captions import read_caption, with_place
+from ..text.captions import own_caption, read_caption
 
 log = logging.getLogger(__name__)
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -131,7 +131,7 @@ def open_image(path: Path) -> Image.Image:
 
 def _load(path: Path, size: int, noun: str) -> Picture:
     mask, caption = companions(path)
-    placed = None if caption is None else with_place(caption, noun)
+    placed = own_caption(caption, noun) if caption and noun else caption
     return make_picture(open_image(path), size, mask, placed, path.name)
 
 

@@ -51,6 +51,18 @@ def with_place(caption: str, noun: str) -> str:
     return re.sub(rf"(?<!\w){re.escape(noun)}(?!\w)", lambda _: PLACEHOLDER, caption, count=1, flags=re.IGNORECASE)
 
 
+def own_caption(caption: str, noun: str) -> str:
+    """A training picture's caption with `{concept}` in it, blank where it is; raises SpanNotFound without a place."""
+    placed = with_place(caption, noun)
+    if placed.strip() and PLACEHOLDER not in placed:
+        raise SpanNotFound(
+            f'the caption "{caption}" holds neither {PLACEHOLDER} nor the noun "{noun}"',
+            "one of them was expected where the thing stands",
+            "write it there, or take as noun the word that the captions have for the thing",
+        )
+    return placed
+
+
 def tokenize(encoder: TokenEncoder, text: str) -> list[int]:
     """Ids of the words; none for blank text."""
     return encoder.tokenize(text) if text.strip() else []

@@ -19,6 +19,7 @@ from ....dci_core.ico.data import TrainingData, encode_pictures
 from ....dci_core.ico.memory import AS_SET
 from ....dci_core.ico.settings import IcoSettings, check_settings
 from ....dci_core.pictures.reference import Picture, make_picture
+from ....dci_core.text.captions import own_caption
 from ....dci_core.tiny.photographs import WARNING, are_photographs
 from ..concept.identity import digest
 from ..tiny.words import SMALL_WORLDS, of_noun, of_prompts
@@ -114,6 +115,8 @@ def check_lesson(lesson: Lesson) -> None:
     ):
         if few and len(few) != len(many):
             raise BadSettings(f"{len(few)} {name} came", f"{len(many)} are expected", "give one for each picture")
+    for caption in lesson.captions:
+        own_caption(caption, lesson.noun)
 
 
 def cautions_for(lesson: Lesson, family: str) -> list[str]:

@@ -300,7 +300,7 @@ def test_bad_lessons_get_one_sentence() -> None:
         refused("1 captions", captions=["a {concept}"])
         refused("trigger", trigger="my dog")
         refused("trigger", trigger="<dog>")
-        refused("places for the concept", captions=["a", "b", "c"])
+        refused("neither {concept} nor the noun", captions=["a", "b", "c"])
         refused("steps is 0", settings=replace(lesson().settings, steps=0))
         refused("no reference picture", images=[])
         assert not list(folder.rglob("*.safetensors"))
