@@ -34,7 +34,7 @@ ROOMS = (  # of dci_core: a room or a file imports only what stands before it
 MOST_WEIGHTS = 34 * 1024**2  # bytes that the published archive spends on the small worlds
 ARCHIVE = (  # all that it holds: files at the root, and folders whose files may go in
     *("CHANGELOG.md", "LICENSE", "README.md", "__init__.py", "pyproject.toml"),
-    *("docs/demo.jpg", "docs/dynaip.jpg", "docs/evidence/frontier.png"),
+    *("docs/demo.jpg", "docs/dynaip.jpg", "docs/evidence/many/frontier.png"),
 )
 FOLDERS = {
     "dci_core": (".py", ".typed", ".md", ".json", ".txt", ".safetensors"),
