@@ -193,7 +193,8 @@ def numbers(size: Size, ground: Ground, results: Results) -> dict[str, Any]:
         found[name] = {kind: beside(*(np.concatenate(part, axis=-1) for part in both)) for kind, both in arrays.items()}
         found[name]["hit by box"] = {box: mean(hits(one, box)).row() for box, one in held.items()}
     control = [results[key_of(cell)]["on_object"] for cell in cells(size, ground) if isinstance(cell, TrueCentreCell)]
-    return {"ways": found, "centre_on_object": float(np.mean(control))}
+    asked = {"objects": len(size.anatomy.concepts), "seeds": len(size.anatomy.seeds)}
+    return {"ways": found, "centre_on_object": float(np.mean(control)), **asked}
 
 
 def drawn(size: Size, ground: Ground, results: Results, way: Way, box: str) -> dict[str, Array]:

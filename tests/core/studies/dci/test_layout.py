@@ -45,4 +45,8 @@ def test_a_picture_without_a_box_counts_for_every_box() -> None:
     assert found["ways"]["DCI"]["hit by box"]["bottom"]["value"] == 0.0
     assert found["ways"]["DCI"]["likeness"]["difference"]["value"] == pytest.approx(0.1)
     told = layout_section(found)
-    assert "lies on the object in 75%" in told and "**+0.250 [+0.250, +0.250]**" in told
+    assert (
+        "2 of the objects, every prompt, seeds: 2." in told
+        and "lies in the object's bounds in 75%" in told
+        and "**+0.250 [+0.250, +0.250]**" in told
+    )
