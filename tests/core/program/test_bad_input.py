@@ -32,14 +32,14 @@ def tiny_picture(folder: Path) -> None:
 
 def captioned(folder: Path) -> None:
     Image.new("RGB", (32, 32)).save(folder / "a.png")
-    (folder / "a.txt").write_text("a fish on a sofa")
+    (folder / "a.txt").write_text("a teapot on a sofa")
 
 
 FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty": (lambda folder: None, "holds no picture"),
     "unreadable": (lambda folder: spoil(folder, "a.png", b"\x89PNG broken"), "cannot be read as a picture"),
     "tiny": (tiny_picture, "4x4 px"),
-    "caption": (captioned, "{concept}"),
+    "caption": (captioned, 'neither {concept} nor the noun "fish"'),
 }
 
 
