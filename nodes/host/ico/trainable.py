@@ -15,6 +15,8 @@ from ..concept.identity import kv_weights
 from ..families.sampling import IMAGE_TO_IMAGE, kind_of
 
 SDXL_VECTOR = 2816  # pooled text and six sizes; other families read no vector beside the text
+PLAIN = (torch.float32, torch.float16, torch.bfloat16)
+EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
 NOT_TRAINED = ("x0", FLOW, "cosmos", IMAGE_TO_IMAGE)
 
 
@@ -89,14 +91,25 @@ def check_reads_text(model: Any, family: Family) -> None:
 
 
 def check_weights(model: Any, family: Family) -> None:
-    """Raises BadModel for weights that no gradient passes through: of eight bits, or packed in another format."""
+    """Raises BadModel for weights that no gradient is known to pass through: packed in another format, or of eight bits
+    with scales beside them; plain ones of eight bits are cast for each layer of a transformer.
+    """
+    allowed = {*PLAIN, *(EIGHT_BITS if family.is_flow else ())}
     kinds = {format_of(weight) for weight in kv_weights(model, family)} | {model.model.get_dtype()}
-    for kind in sorted(kinds - {torch.float32, torch.float16, torch.bfloat16}, key=str):
+    found = [str(kind).removeprefix("torch.") for kind in sorted(kinds - allowed, key=str)]
+    if not found and kinds.intersection(EIGHT_BITS) and has_scales(model.model.diffusion_model):
+        found = ["fp8 with scales"]
+    for kind in found:
         raise BadModel(
-            f"the model's weights are {str(kind).removeprefix('torch.')}",
-            "fp32, fp16 or bf16 is expected for training",
+            f"the model's weights are {kind}",
+            f"{'fp32, fp16, bf16 or plain fp8' if family.is_flow else 'fp32, fp16 or bf16'} is expected for training",
             "load the checkpoint in one of these; sampling works with this one",
         )
+
+
+def has_scales(network: torch.nn.Module) -> bool:
+    """Whether numbers beside a network's weights say how large they are."""
+    return any(getattr(module, "scale_weight", None) is not None for module in network.modules())
 
 
 def format_of(weight: Tensor) -> Any:

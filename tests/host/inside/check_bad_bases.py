@@ -33,16 +33,19 @@ def test_a_concept_of_another_base_is_refused() -> None:
         assert f"is for lab_{other}; lab_{kind} was expected" in sentence, sentence
 
 
-def test_a_base_of_eight_bits_is_not_trained_on() -> None:
-    network = worlds("qwen_image")[0].model.diffusion_model
+def test_a_base_of_packed_weights_or_of_eight_bits_with_scales_is_not_trained_on() -> None:
+    network, eight = worlds("qwen_image")[0].model.diffusion_model, torch.float8_e4m3fn
     linear = network.transformer_blocks[1].attn.add_v_proj
     kept = linear.weight
-    linear.weight = torch.nn.Parameter(kept.to(torch.float8_e4m3fn), requires_grad=False)
-    try:
-        sentence = refusal(lambda: train("qwen_image"))
-    finally:
-        linear.weight = kept
-    assert "the model's weights are float8_e4m3fn; fp32, fp16 or bf16 is expected for training" in sentence, sentence
+    for weight, scale, words in ((kept.to(torch.int8), None, "int8"), (kept.to(eight), 1.0, "fp8 with scales")):
+        linear.weight, linear.scale_weight = torch.nn.Parameter(weight, requires_grad=False), scale
+        try:
+            sentence = refusal(lambda: train("qwen_image"))
+        finally:
+            linear.weight = kept
+            del linear.scale_weight
+        expected = f"the model's weights are {words}; fp32, fp16, bf16 or plain fp8 is expected for training"
+        assert expected in sentence, sentence
 
 
 def test_a_caption_over_the_encoders_limit_is_refused_before_the_first_step() -> None:
