@@ -17,6 +17,7 @@ from ..families.sampling import IMAGE_TO_IMAGE, kind_of
 SDXL_VECTOR = 2816  # pooled text and six sizes; other families read no vector beside the text
 PLAIN = (torch.float32, torch.float16, torch.bfloat16)
 EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
+HOOKS = ("patches", "patches_replace", "wrappers", "optimized_attention_override")  # names in the host's options
 NOT_TRAINED = ("x0", FLOW, "cosmos", IMAGE_TO_IMAGE)
 
 
@@ -57,12 +58,25 @@ def check_sampling(model: Any, family: Family) -> None:
 
 def cautions_of(model: Any) -> list[str]:
     """What to know of a MODEL that can be trained on, but not well."""
-    if kind_of(model.get_model_object("model_sampling")) != "lcm":
-        return []
-    return [
-        "it was trained under lcm sampling, which leaves 50 noise levels of 1000; train on the model without the "
-        "sampling node (and without the LCM LoRA), and draw with them"
-    ]
+    told = []
+    if kind_of(model.get_model_object("model_sampling")) == "lcm":
+        told.append(
+            "it was trained under lcm sampling, which leaves 50 noise levels of 1000; train on the model without the "
+            "sampling node (and without the LCM LoRA), and draw with them"
+        )
+    if has_hooks(model):
+        told.append(
+            "what other nodes hooked into MODEL (a subject of DynaIP, DCI, patches of attention) acts when pictures "
+            "are drawn; the training reads the model without it"
+        )
+    return told
+
+
+def has_hooks(model: Any) -> bool:
+    """Whether nodes that do not change weights stand before the training."""
+    options = model.model_options.get("transformer_options", {})
+    hooks = [*getattr(model, "wrappers", {}).values(), *(options.get(name) for name in HOOKS)]
+    return any(hooks) or model.model_options.get("model_function_wrapper") is not None
 
 
 def check_reads_text(model: Any, family: Family) -> None:

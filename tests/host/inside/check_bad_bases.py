@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from check_flux_concepts import drawn, lesson, patched, train
 from check_text import refusal
+from check_training import in_new_folder
 from flux_lab import concept, worlds
 from lab import PACK
 
@@ -46,6 +49,26 @@ def test_a_base_of_packed_weights_or_of_eight_bits_with_scales_is_not_trained_on
             del linear.scale_weight
         expected = f"the model's weights are {words}; fp32, fp16, bf16 or plain fp8 is expected for training"
         assert expected in sentence, sentence
+
+
+def test_a_subject_on_the_model_that_is_trained_on_is_told_and_not_read() -> None:
+    from mmdit_lab import prompted
+
+    training, live = PACK["nodes.host.ico.training"], PACK["nodes.host.page.live"]
+    own, clip, vae = worlds("flux")
+    found = []
+
+    def check(folder: Path) -> None:
+        reading = prompted("flux", own)[0]
+        for model, is_told in ((own, False), (reading, True)):
+            with live.live_training("zorp fish") as told:
+                found.append(training.train_concept(model, clip, vae, lesson())[1])
+            assert any("reads the model without it" in note for note in told.notes) == is_told, told.notes
+            for file in folder.rglob("zorp*"):
+                file.unlink()
+
+    in_new_folder(check)
+    assert found[0] == found[1]
 
 
 def test_a_caption_over_the_encoders_limit_is_refused_before_the_first_step() -> None:
