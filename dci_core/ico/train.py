@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..devices import autocast, sent
 from ..errors import BadSettings
@@ -93,24 +93,20 @@ def train_steps(
         yield work.step()
 
 
-def backward_bytes(
+def count_backward(
     model: Model,
     data: TrainingData,
     state: TrainState,
-    networks: Iterable[nn.Module],
+    kept: KeptBytes,
     *,
     sigmas: Tensor | None = None,
     casts: bool = True,
-) -> int:
-    """What the backward pass of the next step keeps, counted in a forward pass that keeps nothing.
-
-    networks  whose weights are there anyway; weights that a host casts for each layer count
-    """
+) -> None:
+    """Counts what the backward pass of the next step keeps, in a forward pass that keeps nothing."""
     with torch.inference_mode(False), torch.enable_grad():
         work = _Work(model, data, state, sigmas, casts=casts)
-        with KeptBytes(networks) as kept, work.precision():
+        with kept, work.precision():
             work.losses(0, state.bad_draws)
-    return kept.count
 
 
 class _Work:

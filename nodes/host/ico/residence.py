@@ -98,13 +98,11 @@ def unload(patcher: Any) -> None:
         held.model_unload()
 
 
-def weight_bytes(model: Any, clip: Any) -> Weights:
-    """What both take as they were loaded."""
-    sizes = (
-        sum(weight.nbytes for weight in network.parameters())
-        for network in (model.model.diffusion_model, clip.patcher.model)
-    )
-    return Weights(*sizes)
+def weight_bytes(model: Any, clip: Any, precision: Precision) -> Weights:
+    """What both take on the MODEL's device as they were loaded; a CLIP that stays on another takes nothing there."""
+    sizes = [sum(w.nbytes for w in part.parameters()) for part in (model.model.diffusion_model, clip.patcher.model)]
+    is_beside = clip.patcher.load_device.type == model.load_device.type
+    return Weights(sizes[0], sizes[1] if is_beside else 0, model.model.get_dtype() != DTYPES[precision])
 
 
 def load_whole(model: Any, clip: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import MethodType
 from typing import Any
 
@@ -34,6 +34,7 @@ def open_to_gradients(*networks: nn.Module, recomputes: bool = False) -> Iterato
         stack.enter_context(torch.enable_grad())
         for network in networks:
             stack.enter_context(ordinary_tensors(network))
+            stack.enter_context(frozen(network))
             stack.enter_context(out_of_place(network))
             stack.enter_context(projections_seen(network))
             stack.enter_context(recomputing(network) if recomputes else nullcontext())
@@ -65,6 +66,19 @@ def ordinary_tensors(network: nn.Module) -> Iterator[None]:
     finally:
         for store, name, value in kept:
             store[name] = value
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Weights that ask for gradients make every layer keep what it was given; none of them learns."""
+    asking = [weight for weight in network.parameters() if weight.requires_grad]
+    try:
+        for weight in asking:
+            weight.requires_grad_(False)
+        yield
+    finally:
+        for weight in asking:
+            weight.requires_grad_(True)
 
 
 def same_memory(value: Tensor) -> Tensor:
@@ -116,9 +130,14 @@ def out_of_place(network: nn.Module) -> Iterator[None]:
             module.__dict__.pop("forward", None)
 
 
+def recomputing(network: nn.Module) -> AbstractContextManager[None]:
+    """Inside, the blocks that hold nearly all weights are computed again where the backward pass needs them."""
+    return blocks_replaced(network, lambda block: checkpointed(block.forward))
+
+
 @contextmanager
-def recomputing(network: nn.Module) -> Iterator[None]:
-    """The blocks that hold nearly all weights are computed again where the backward pass needs what is inside them."""
+def blocks_replaced(network: nn.Module, forward_of: Callable[[nn.Module], Callable[..., Any]]) -> Iterator[None]:
+    """Inside, the blocks that hold nearly all weights run the forwards that are made of them."""
     from comfy.clip_model import CLIPLayer
     from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
     from comfy.text_encoders.llama import TransformerBlock
@@ -130,7 +149,7 @@ def recomputing(network: nn.Module) -> Iterator[None]:
     before = [vars(block).get("forward") for block in blocks]
     try:
         for block in blocks:
-            block.forward = checkpointed(block.forward)
+            block.forward = forward_of(block)
         yield
     finally:
         for block, forward in zip(blocks, before, strict=True):

@@ -23,7 +23,7 @@ from ....dci_core.ico.keeping import Keeper
 from ....dci_core.ico.result import make_concept
 from ....dci_core.ico.start import start_from
 from ....dci_core.ico.state import TrainState, begin_training
-from ....dci_core.ico.train import StepReport, backward_bytes, train_steps
+from ....dci_core.ico.train import StepReport, train_steps
 from ....dci_core.tiny.world.words import RARE_WORDS
 from .. import folders
 from ..concept.identity import base_hash
@@ -31,6 +31,7 @@ from ..concept.triggers import ENCODER
 from ..families.recognition import family_of
 from ..page.live import note
 from ..tiny.words import SMALL_WORLDS
+from .backward import is_short_of_memory
 from .choosing import chosen, fitted
 from .covers import cover_latent, cover_picture, decoded, decoded_beside
 from .kept import Kept, concept_at, kept_at, remove_passed, tidy
@@ -46,7 +47,6 @@ from .trainable import cautions_of, check_present, check_trainable
 
 log = logging.getLogger(__name__)
 RARE_SYLLABLES = (" ktn", " pll", " ucd")  # the words of CLIP's rare tokens, for encoders that number theirs otherwise
-FREE_SHARE = 0.8  # of the free memory that a backward pass may take: what else a step needs is not counted
 TIME_AFTER = (3, 20)  # steps of this run after which the log says how long it will still take
 
 
@@ -62,7 +62,9 @@ def train_concept(model: Any, clip: Any, vae: Any, lesson: Lesson) -> tuple[Conc
         note(sentence)
     lesson = chosen(model, lesson, family)
     if model.load_device.type != "cpu":
-        lesson = fitted(lesson, family, partial(weight_bytes, model, clip))
+        lesson = fitted(
+            lesson, family, partial(weight_bytes, model, clip, lesson.settings.precision), model.load_device
+        )
     check_lesson(lesson)
     check_planned(clip, family, lesson.trigger, lesson.noun, lesson.settings.modifier_tokens, lesson.planned)
     lesson = acting(lesson)
@@ -231,24 +233,6 @@ def announce(data: TrainingData, lesson: Lesson, state: TrainState, folder: Path
 def rows_of(state: TrainState) -> int:
     """Rows of the model in one pass of a step: the pictures', and the prior's as many."""
     return state.settings.batch * (1 if state.settings.prior == "none" else 2)
-
-
-def is_short_of_memory(host: HostModel, data: TrainingData, state: TrainState) -> bool:
-    """Whether a backward pass that keeps everything does not fit into what is free now: then blocks are computed again.
-
-    What it would keep is counted in the first step's forward pass, which keeps nothing.
-    """
-    from comfy.model_management import get_free_memory
-
-    networks = host.model.model.diffusion_model, host.clip.cond_stage_model
-    kept = backward_bytes(host, data, state, networks, sigmas=host.sigmas(), casts=False) + needs_of(state).memory
-    free = get_free_memory(state.learned.deltas.device)
-    is_short = kept > FREE_SHARE * free
-    log.info(
-        "a step keeps %.1f GiB, %.1f GiB are free: blocks are %s",
-        kept / 2**30, free / 2**30, "computed again in the backward pass" if is_short else "kept for the backward pass",
-    )  # fmt: skip
-    return is_short
 
 
 @contextmanager

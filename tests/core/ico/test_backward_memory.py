@@ -49,6 +49,32 @@ def test_nothing_is_kept_and_a_backward_pass_says_so() -> None:
     assert layers[0].weight.grad is not None
 
 
+def test_blocks_that_are_computed_again_keep_their_input_and_the_largest_of_them_twice() -> None:
+    blocks, x = [network() for _ in range(4)], torch.randn(ROWS, WIDTH)
+    with KeptBytes(blocks) as kept:
+        for block in blocks:
+            x = kept.watched(block.forward)(x)
+        x.square()
+    row = ROWS * WIDTH * 4
+    assert kept.count == (2 * 4 + 1) * row  # two a block, and what the square reads
+    assert kept.recomputed == (4 + 1 + 2 * 2) * row  # an input a block, the square's, and twice a block
+
+
+def test_a_block_inside_a_block_belongs_to_it() -> None:
+    inner, x = network(), torch.randn(ROWS, WIDTH)
+    with KeptBytes([inner]) as kept:
+        kept.watched(lambda given: kept.watched(inner.forward)(given).square())(x)
+    assert kept.recomputed == (1 + 2 * 3) * ROWS * WIDTH * 4
+
+
+def test_weights_that_a_block_casts_are_kept_and_have_no_gradients() -> None:
+    block, x = network().requires_grad_(False), torch.randn(ROWS, WIDTH, requires_grad=True)
+    cast, row = WIDTH * WIDTH * 4, ROWS * WIDTH * 4
+    with KeptBytes() as kept:  # which takes the weights themselves for casts: it was not told of them
+        kept.watched(block.forward, [cast, cast, 8 * cast])(x)  # of which the last is none that is kept
+    assert kept.recomputed == row + 2 * cast + 2 * row  # the input; the sigmoid's output with its gradient
+
+
 def test_without_gradients_nothing_counts() -> None:
     layers = network()
     with torch.no_grad(), KeptBytes([layers]) as kept:

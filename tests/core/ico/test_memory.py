@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -13,25 +14,22 @@ from dci_core.ico.rank import AUTO, choose_rank
 from dci_core.ico.settings import IcoSettings
 from dci_core.ico.state import family_widths
 
-WEIGHTS = {  # fp16, as ComfyUI loads them on a card
-    "sd15": Weights(int(1.60 * GIB), int(0.23 * GIB)),
-    "sd21": Weights(int(1.61 * GIB), int(0.66 * GIB)),
-    "sdxl": Weights(int(4.78 * GIB), int(1.52 * GIB)),
-}
-SIZES = {"sd15": 512, "sd21": 768, "sdxl": 1024}
+from .base_sizes import BYTES, STREAMS, U_NETS
+from .memory_table import SIZES, counted_line, preset_lines, weights_of
+
 HALF = IcoSettings(batch=4, accumulation=2, precision="fp16")
 
 
-def split(family: str, card: str, size_px: int | None = None, **changes: object) -> Split:
+def split(family: str, card: str, size_px: int | None = None, kind: str = "half", **changes: object) -> Split:
     widths = family_widths(family)
     settings = replace(HALF, rank=choose_rank(AUTO, widths), **changes)
-    name = family.partition("_")[0]
-    found = split_for(card, settings, family, widths, WEIGHTS[name], size_px or SIZES[name])
+    name = family if family in BYTES else family.partition("_")[0]
+    found = split_for(card, settings, family, widths, weights_of(name, kind), size_px or SIZES[name][-1])
     assert found is not None
     return found
 
 
-@pytest.mark.parametrize("family", [*SIZES, "sd15_v", "sd21_base", "sdxl_v"])
+@pytest.mark.parametrize("family", [*U_NETS, "sd15_v", "sd21_base", "sdxl_v"])
 def test_every_card_has_a_split_that_fits_it_and_changes_no_update(family: str) -> None:
     found = [split(family, card) for card in CARDS]
     for one, gigabytes in zip(found, CARDS.values(), strict=True):
@@ -52,7 +50,7 @@ def test_sdxl_at_1024_px_fits_below_8_gib_with_its_text_encoders_elsewhere() -> 
 
 def test_nothing_is_chosen_where_nothing_is_asked_or_counted() -> None:
     widths = family_widths("sdxl")
-    assert split_for(AS_SET, HALF, "sdxl", widths, WEIGHTS["sdxl"], 1024) is None
+    assert split_for(AS_SET, HALF, "sdxl", widths, weights_of("sdxl"), 1024) is None
     for family in ("tiny", "tiny_flow"):
         assert split_for("8 GB", HALF, family, family_widths(family), Weights(0, 0), 128) is None
     assert CHOICES[0] == AS_SET
@@ -69,4 +67,39 @@ def test_what_fits_in_no_way_is_refused_with_its_size() -> None:
         split("sdxl", "8 GB", 2048)
     widths = family_widths("sdxl")
     with pytest.raises(BadSettings, match="lower size_px or rank"):
-        split_for("8 GB", HALF, "sdxl", widths, WEIGHTS["sdxl"], 1024)  # full rank: 5.5 GB learned
+        split_for("8 GB", HALF, "sdxl", widths, weights_of("sdxl"), 1024)  # full rank: 5.5 GB learned
+
+
+@pytest.mark.parametrize("family", STREAMS)
+def test_transformers_are_split_as_u_nets_are_and_eight_bits_take_smaller_cards(family: str) -> None:
+    half = [card for card in CARDS if fits(family, card)]
+    eight = [card for card in CARDS if fits(family, card, kind="fp8")]
+    assert eight and set(half) <= set(eight)
+    for card in eight:
+        one = split(family, card, kind="fp8")
+        assert one.batch * one.accumulation == 8 and one.total < CARDS[card] * GIB
+
+
+def fits(family: str, card: str, **given: str) -> bool:
+    """Whether anything is chosen for it."""
+    try:
+        split(family, card, **given)
+    except BadSettings:
+        return False
+    return True
+
+
+def test_a_transformer_in_half_precision_without_room_is_told_of_eight_bits() -> None:
+    with pytest.raises(BadSettings, match="load the model with fp8 weights, lower"):
+        split("qwen_image", "24 GB")
+    with pytest.raises(BadSettings, match="expected; lower"):
+        split("qwen_image", "16 GB", kind="fp8")
+
+
+@pytest.mark.parametrize("family", BYTES)
+def test_the_documents_show_what_is_counted(family: str) -> None:
+    """`python -m tests.core.ico.memory_table` prints these lines."""
+    root = Path(__file__).parents[3]
+    assert counted_line(family) in (root / "docs/performance.md").read_text(encoding="utf-8")
+    page = (root / "js/docs/ICOTrainConcept.md").read_text(encoding="utf-8")
+    assert [line for line in preset_lines(family) if line not in page] == []

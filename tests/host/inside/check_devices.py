@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from check_flow_concepts import worlds as flow_worlds
 from check_tiny import worlds
 from check_training import in_new_folder, lesson, same
 from lab import PACK, distance
@@ -21,20 +22,24 @@ STEPS = 3
 
 
 @contextmanager
-def parts_on(clip: torch.device, unet: torch.device) -> Iterator[tuple[Any, Any, Accelerator]]:
-    """(MODEL, CLIP, accelerator): the tiny world, its parts to be loaded on these devices."""
+def parts_on(clip: torch.device, unet: torch.device, is_flow: bool = False) -> Iterator[tuple[Any, Any, Accelerator]]:
+    """(MODEL, CLIP, accelerator): the tiny world or the tiny flow world, its parts to be loaded on these devices."""
     from comfy import model_management
 
     tiny, core = PACK["nodes.host.tiny.unet"], worlds()[0]
+    flow, slots = PACK["nodes.host.tiny.flow"].host_flow, PACK["dci_core.tiny.flow.model"].SLOTS
+    core = flow_worlds()[0].flow if is_flow else core
     free, device = model_management.get_free_memory, model_management.get_torch_device
+    total = model_management.get_total_memory
 
     def free_memory(dev: Any = None, torch_free_too: bool = False) -> Any:
         if dev is not None and torch.device(dev).type == CPU.type:
             return free(dev, torch_free_too)
         return (2**36, 2**36) if torch_free_too else 2**36
 
-    model_management.get_free_memory = free_memory
-    model, words = tiny.host_model(core), tiny.host_clip(core)
+    model_management.get_free_memory, model_management.get_total_memory = free_memory, lambda *_, **__: 2**36
+    model = flow(core.mmdit) if is_flow else tiny.host_model(core)
+    words = tiny.host_clip(core, slots) if is_flow else tiny.host_clip(core)
     model_management.unload_all_models()  # a text encoder is loaded where it is made
     model.load_device, words.patcher.load_device = unet, clip
     for patcher in (model, words.patcher):
@@ -47,9 +52,12 @@ def parts_on(clip: torch.device, unet: torch.device) -> Iterator[tuple[Any, Any,
             model_management.unload_all_models()
     finally:
         model_management.get_free_memory, model_management.get_torch_device = free, device
+        model_management.get_total_memory = total
 
 
-def trained(clip: torch.device, unet: torch.device, **given: Any) -> tuple[Any, list[float], int]:
+def trained(
+    clip: torch.device, unet: torch.device, is_flow: bool = False, **given: Any
+) -> tuple[Any, list[float], int]:
     """(concept, losses, most waits of a step after the first) of a short training; more of its lesson in `given`."""
     training, vae = PACK["nodes.host.ico.training"], PACK["nodes.host.tiny.unet"].host_vae
     counts: list[int] = []
@@ -58,7 +66,7 @@ def trained(clip: torch.device, unet: torch.device, **given: Any) -> tuple[Any, 
     def check(folder: Path) -> None:
         from check_training import codec
 
-        with parts_on(clip, unet) as (model, words, accelerator):
+        with parts_on(clip, unet, is_flow) as (model, words, accelerator):
             kept = training.after_step
 
             def after_step(*args: Any, **kwargs: Any) -> None:

@@ -279,17 +279,18 @@ def test_computing_blocks_again_gives_the_same_concept_and_leaves_nothing_behind
 def test_blocks_are_computed_again_where_little_memory_is_free() -> None:
     def check(folder: Path) -> None:
         training, seen = PACK["nodes.host.ico.training"], []
-        gradients, share = training.open_to_gradients, training.FREE_SHARE
+        backward = PACK["nodes.host.ico.backward"]
+        gradients, share = training.open_to_gradients, backward.FREE_SHARE
 
         def watched(*networks: Any, recomputes: bool = False) -> Any:
             seen.append(recomputes)
             return gradients(*networks, recomputes=recomputes)
 
-        training.open_to_gradients, training.FREE_SHARE = watched, 1e-6
+        training.open_to_gradients, backward.FREE_SHARE = watched, 1e-6
         try:
             train(lesson(steps=1))
         finally:
-            training.open_to_gradients, training.FREE_SHARE = gradients, share
+            training.open_to_gradients, backward.FREE_SHARE = gradients, share
         assert seen == [False, True]
 
     in_new_folder(check)

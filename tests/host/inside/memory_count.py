@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,28 +14,10 @@ META = torch.device("meta")
 TOKENS = 77
 
 
-@dataclass
-class Counted:
-    """Bytes of one backward pass.
-
-    whole       what it keeps
-    inputs      what it keeps where blocks are computed again
-    one_block   what the largest block keeps meanwhile
-    """
-
-    whole: int = 0
-    inputs: int = 0
-    one_block: int = 0
-
-    @property
-    def recomputed(self) -> int:
-        """The peak where blocks are computed again; a block's gradients take as much again as what it keeps."""
-        return self.inputs + 2 * self.one_block
-
-
 def flash_attention(function: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, *_: Any, **how: Any) -> Tensor:
     """The attention that a card runs, which keeps no map; `plain_attention` finds it there by itself."""
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    if not how.get("skip_reshape"):
+        q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     out = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)[0]
     return out.transpose(1, 2).flatten(2)
 
@@ -56,49 +36,17 @@ def text_of(name: str) -> nn.Module:
     return KINDS[name].clip()(device=META, dtype=torch.float16)
 
 
-def count(run: Callable[[], object], network: nn.Module) -> Counted:
-    """What a forward pass keeps, whole and where the network's blocks are computed again."""
-    kept_bytes, thaw = PACK["dci_core.ico.backward_memory"].KeptBytes, PACK["nodes.host.ico.thaw"]
-    with thaw.open_to_gradients(network):
-        with kept_bytes([network]) as whole:
-            run()
-        with watched_blocks(network) as found, kept_bytes([network]) as outside:
-            found.outside = outside
-            run()
-    return Counted(whole.count, outside.count, found.most)
+def count(run: Callable[[], object], network: nn.Module, dtype: torch.dtype = torch.float16) -> Any:
+    """What a forward pass keeps, whole and where the network's blocks are computed again; it computes in that type."""
+    backward = PACK["nodes.host.ico.backward"]
+    with PACK["nodes.host.ico.thaw"].open_to_gradients(network), backward.counting((network, dtype)) as kept, kept:
+        run()
+    return kept
 
 
-@dataclass
-class Blocks:
-    """What blocks keep."""
-
-    outside: Any = None
-    most: int = 0
-
-
-@contextmanager
-def watched_blocks(network: nn.Module) -> Iterator[Blocks]:
-    """The blocks that training can compute again count their inputs outside, and what is in them by itself."""
-    thaw, kept_bytes, found = PACK["nodes.host.ico.thaw"], PACK["dci_core.ico.backward_memory"].KeptBytes, Blocks()
-
-    def watched(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def run(*args: Any, **kwargs: Any) -> Tensor:
-            for value in (*args, *kwargs.values()):
-                if torch.is_tensor(value):
-                    found.outside._pack(value)
-            with kept_bytes([network]) as inside:
-                out = forward(*args, **kwargs)
-            found.most = max(found.most, inside.count)
-            return out
-
-        return run
-
-    kept, thaw.checkpointed = thaw.checkpointed, watched
-    try:
-        with thaw.recomputing(network):
-            yield found
-    finally:
-        thaw.checkpointed = kept
+def bytes_of(network: nn.Module) -> int:
+    """Bytes of weights in half precision."""
+    return sum(weight.numel() * 2 for weight in network.parameters())
 
 
 def unet_step(name: str, network: nn.Module, size_px: int, rows: int, rank: int | None) -> Callable[[], Tensor]:
