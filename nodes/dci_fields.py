@@ -57,7 +57,7 @@ def dci_inputs() -> list[Any]:
             default=DEFAULTS.gain,
             advanced=True,
             tooltip="reference: the paper's constant, made for SD 1.x at 512 px. scaled: the same decisiveness at any "
-            "size and in SDXL.",
+            "size and in SDXL. shifted: scaled, with the strength as a shift, which keeps the maps' contrast.",
         ),
         sockets.Layers.Input(
             "layers", optional=True, tooltip="Which layers integrate, and how far; nothing connected: all, fully."

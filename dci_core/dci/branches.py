@@ -22,7 +22,7 @@ from .dbim import FORMS, Balance, DbimSettings
 from .row_plan import Guidance
 
 GUIDANCE = ("shared", "separate", "aligned")
-GAINS = ("reference", "scaled")
+GAINS = ("reference", "scaled", "shifted")
 AUXILIARY_STREAM = 0x1E3779B97F4A7C15  # 2^64 / golden ratio without its top bits; flips low bits, so streams never meet
 
 
@@ -64,7 +64,8 @@ class DciSettings(Balance):
                   Higher: more of the scene, less likeness; 0 is off
     guidance      "shared": the concept latent's unconditional serves both, 3 rows for 2; "separate": 4 rows;
                   "aligned": separate, and both branches start from the same noise
-    gain          "reference": the released constant; "scaled": in proportion to the image tokens (see families.py)
+    gain          "reference": the released constant; "scaled": in proportion to the image tokens (see families.py);
+                  "shifted": scaled, with the strength as a shift of the balance
     layers        which layers integrate, and how far. Higher: DCI acts more in that layer
     region        [h w] or [b h w] in 0..1, where in the picture it acts. Higher: more there; None: everywhere
     one_auxiliary   one auxiliary picture serves the whole batch (`separate` alone); each picture's auxiliary then saw
@@ -75,7 +76,7 @@ class DciSettings(Balance):
 
     window: float = 0.3  # released code's default
     guidance: Guidance = "shared"
-    gain: Literal["reference", "scaled"] = "scaled"
+    gain: Literal["reference", "scaled", "shifted"] = "scaled"
     layers: LayerMask = LayerMask()
     region: Tensor | None = field(default=None, compare=False)
     one_auxiliary: bool = False
@@ -105,10 +106,11 @@ class DciSettings(Balance):
             raise BadSettings(f"the fixed weight is {self.fixed_weight}", "0..1 is expected", "use 0.5, or None")
         if self.region is not None and not bool(((self.region >= 0) & (self.region <= 1)).all()):
             raise BadSettings("the region holds values outside 0..1", "shares in 0..1 are expected", "clip the mask")
+        form = "shift" if self.gain == "shifted" else self.form
         return DbimSettings(
-            **self.balance(),
+            **{**self.balance(), "form": form},
             shares=self.layers.shares(family.reference_tokens),
-            reference_tokens=family.reference_tokens if self.gain == "scaled" else None,
+            reference_tokens=None if self.gain == "reference" else family.reference_tokens,
             region=self.region,
         )
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...attention.layers import LayerMask, list_blocks
-from ...dci.branches import GAINS
 from ...dci.row_plan import Guidance
 from ...families.table import find_family
 from .cells import PictureCell, cells_of
@@ -19,6 +18,7 @@ WINDOWS = (0.1, 0.3, 0.5, 0.7, 1.0)
 NOUNS = ("cat", "star", "heart", "rocket")  # the last has a home; none is the class of a concept that is asked
 MODES: tuple[Guidance, ...] = ("shared", "separate", "aligned")
 SPRING_CFGS = (4.0, 7.5)
+GAINS = ("reference", "scaled")  # how hard the maps decide; the shifted form is among `study_forms`
 
 
 def sides() -> dict[int, str]:

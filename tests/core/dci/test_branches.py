@@ -112,6 +112,9 @@ def test_off_is_a_closed_window_or_no_share() -> None:
 def test_gain_mode_chooses_the_reference() -> None:
     assert DciSettings(gain="reference").dbim(TINY).reference_tokens is None
     assert DciSettings(gain="scaled").dbim(TINY).reference_tokens == TINY.reference_tokens
+    shifted = DciSettings(gain="shifted").dbim(TINY)
+    assert (shifted.form, shifted.reference_tokens) == ("shift", TINY.reference_tokens)
+    assert DciSettings(gain="scaled").dbim(TINY).form == DciSettings(gain="reference").dbim(TINY).form == "scale"
 
 
 @pytest.mark.parametrize(

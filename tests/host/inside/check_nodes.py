@@ -157,6 +157,21 @@ def test_the_one_node_form_and_the_patch_with_ksampler_are_one() -> None:
         assert picture.shape[1] == 16 * 10 and float(picture.max()) <= 1
 
 
+def test_a_shifted_strength_acts_from_the_widget_and_is_the_scaled_one_at_strength_one() -> None:
+    import nodes
+
+    model, clip = knowing()
+    positive, plan, _ = outputs("DCIPromptPair", clip=clip, concept=concept(), prompt=PROMPT, auxiliary_noun=AUXILIARY)
+    common = positive, nodes.CLIPTextEncode().encode(clip, "")[0], nodes.EmptyLatentImage().generate(128, 128, 1)[0]
+
+    def drawn(gain: str, strength: float) -> torch.Tensor:
+        patched, _ = outputs("DCIApply", model=model, plan=plan, **dci(gain=gain, strength=strength))
+        return nodes.KSampler().sample(patched, 7, 4, 3.0, "euler", "normal", *common)[0]["samples"]
+
+    torch.testing.assert_close(drawn("shifted", 1.0), drawn("scaled", 1.0), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(drawn("shifted", 2.0), drawn("scaled", 2.0), rtol=1e-3, atol=1e-3)
+
+
 def test_layers_off_is_the_model_as_it_was() -> None:
     import nodes
 
