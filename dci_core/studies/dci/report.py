@@ -68,6 +68,12 @@ METHOD = """## How it is measured
 
 def head(summary: Summary) -> str:
     """What was asked of whom."""
+    if not {"inference", "training", "anatomy", "judge"} & set(summary):
+        return (
+            f"# Evidence ({summary['size']})\n\n"
+            f"Tried on the small world, from ICO at step {summary['steps']} on {summary['kind']} references, with the "
+            "same noise for every setting. Intervals: 95%, paired bootstrap clustered by concept, then prompt."
+        )
     return (
         f"# Evidence ({summary['size']})\n\n"
         "At the same likeness, does DCI follow prompts better than simpler dials? Measured on the small world: "

@@ -22,7 +22,9 @@ def forms_section(summary: Summary) -> str:
             lines.append([group, *line, *(mark(beside[name]) for name in ("likeness", "following", "both"))])
     columns = ["", "setting", "likeness", "prompt-following", "both in one picture"]
     columns += [f"{name}, minus the default" for name in ("likeness", "following", "both")]
-    return f"## Other forms, tried on development concepts\n\n{table(columns, lines)}"
+    asked = summary["forms_asked"]
+    told = f"{asked['objects']} development objects, every prompt, seeds: {asked['seeds']}. Bold where decided."
+    return f"## Other forms, tried on development concepts\n\n{told}\n\n{table(columns, lines)}"
 
 
 def layout_section(found: Summary) -> str:

@@ -62,6 +62,7 @@ def summarise(plan: Plan, results: Results, weights: str) -> dict[str, Any]:
     if "forms" in plan.studies:
         rows = study_forms.rows(size, ground, results)
         found["forms"], found["forms_minus_default"] = settings(rows), study_forms.minus_default(rows)
+        found["forms_asked"] = {"objects": len(size.candidates.concepts), "seeds": len(size.candidates.seeds)}
     if "layout" in plan.studies:
         found["layout"] = study_layout.numbers(size, ground, results)
     if "judge" in plan.studies:

@@ -119,7 +119,9 @@ def test_other_forms_are_tried_on_development_objects_and_told_beside_the_defaul
     assert main(words(weights, tmp_path, "--study", "forms")) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert set(summary["forms"]) == set(summary["forms_minus_default"]) >= {"plain", "shift", "fade", "auxiliary noun"}
-    assert "the surest map's at look 1 of 4" in (tmp_path / "report.md").read_text()
+    report = (tmp_path / "report.md").read_text()
+    assert "the surest map's at look 1 of 4" in report and "1 development objects, every prompt, seeds: 1." in report
+    assert "Tried on the small world, from ICO at step 2" in report and "test concepts" not in report
 
 
 def test_a_box_is_tried_on_every_way(
