@@ -28,6 +28,8 @@ LOADERS = {  # nodes that load public model files, and the folders that these ar
     "VAELoader": ("vae",),
 }
 MOST_COLUMNS = 2  # of a help page's tables: the page's panel cuts a third one off
+TITLE = 30  # of a node, px above its position
+BAR = 85  # px of the window that the page's own bar covers
 THUMBNAIL_PX = (300, 600)  # least and most of the longer side
 
 each = pytest.mark.parametrize("path", [*SHIPPED, *RELEASED], ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -143,11 +145,18 @@ def test_seeds_stand_still(path: Path) -> None:
 def test_no_node_covers_another(path: Path) -> None:
     nodes = read(path)["nodes"]
     boxes = [(*node["pos"], *node["size"], node["type"]) for node in nodes]
-    title = 30  # px above the position
     for i, (x, y, w, h, name) in enumerate(boxes):
         for x2, y2, w2, h2, other in boxes[i + 1 :]:
-            apart = x + w <= x2 or x2 + w2 <= x or y + h <= y2 - title or y2 + h2 <= y - title
+            apart = x + w <= x2 or x2 + w2 <= x or y + h <= y2 - TITLE or y2 + h2 <= y - TITLE
             assert apart, f"{name} and {other}"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_no_title_opens_under_the_page_s_bar(path: Path) -> None:
+    flow = read(path)
+    view = flow["extra"]["ds"]
+    tops = [(node["pos"][1] - TITLE + view["offset"][1]) * view["scale"] for node in flow["nodes"]]
+    assert min(tops) >= BAR
 
 
 def test_every_workflow_has_a_thumbnail() -> None:
