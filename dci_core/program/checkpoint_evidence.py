@@ -37,7 +37,9 @@ def add_checkpoint_evidence(parser: ArgumentParser) -> None:
     parser.add_argument("--prompts", type=int, metavar="N", help="the first N of each subject; default: all")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="0 to N - 1, for each prompt")
     parser.add_argument("--steps", type=int, default=900, help="of training: the dials' own checkpoint")
-    parser.add_argument("--auxiliary", default="cat", metavar="NOUN", help="of DCI's second branch; dog for a cat")
+    parser.add_argument(
+        "--auxiliary", default="cat", metavar="NOUN", help="of DCI's second branch; of another kind for a cat"
+    )
     parser.add_argument("--size", type=int, default=512, help="of all pictures, px; 1024 for SDXL")
     parser.add_argument("--num-steps", type=int, default=30, help="of sampling")
     parser.add_argument("--cfg", type=float, default=6.0)

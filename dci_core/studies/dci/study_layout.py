@@ -24,11 +24,11 @@ from ...tiny.world.scene import Scene, render
 from ...tiny.world.words import PLACES
 from ..gates.maps import noun_maps, noun_places
 from ..gates.trial import asks_for, to_tensor
-from .cells import Bench, key_of, pair_of
+from .cells import Bench, PictureCell, key_of, pair_of
 from .dials import Way, with_dci
 from .ground import Lesson
 from .judge_scores import Numbers, judge_panel
-from .protocol import Ground, Size, Training
+from .protocol import Ground, Size
 from .statistics import Array, mean
 from .tables import NumbersByName, Results, difference
 
@@ -40,27 +40,10 @@ JUDGED = ("likeness", "following", "has_noun")
 
 
 @dataclass(frozen=True)
-class LayoutCell:
+class LayoutCell(PictureCell):
     """All prompts and seeds of one concept with a box, or without one, and where the object came to be."""
 
-    concept: int
-    training: Training
-    step: int
-    way: Way
     box: str
-    prompts: tuple[int, ...]
-    seeds: tuple[int, ...]
-
-    @property
-    def lesson(self) -> Lesson | None:
-        """The checkpoint that is drawn from."""
-        return Lesson(self.concept, self.training, (self.step,))
-
-    @property
-    def cost(self) -> int:
-        """Two rows a picture and step, and in the window two more."""
-        extra = 2 * self.way.dci.window if self.way.dci else 0
-        return int(len(self.prompts) * len(self.seeds) * self.way.sample.num_steps * (2 + extra))
 
     def play(self, bench: Bench) -> Numbers:
         """Per picture [prompts][seeds]: x and y of the object's centre as shares, and what the judge says."""
@@ -169,7 +152,7 @@ def cells(size: Size, ground: Ground) -> list[LayoutCell | TrueCentreCell]:
     """Every way without a box and with each, and the control."""
     panel = size.anatomy
     drawn = [
-        LayoutCell(concept, ground.training, ground.main, way, box, panel.prompts, panel.seeds)
+        LayoutCell(concept, ground.training, ground.main, way, panel.prompts, panel.seeds, box)
         for concept in panel.concepts
         for way in ways(size).values()
         for box in (NO_BOX, *BOXES)
@@ -200,7 +183,7 @@ def numbers(size: Size, ground: Ground, results: Results) -> dict[str, Any]:
 def drawn(size: Size, ground: Ground, results: Results, way: Way, box: str) -> dict[str, Array]:
     """Numbers of one way with one box, each [concepts prompts seeds]."""
     panel = size.anatomy
-    asked = (ground.training, ground.main, way, box, panel.prompts, panel.seeds)
+    asked = (ground.training, ground.main, way, panel.prompts, panel.seeds, box)
     rows = [results[key_of(LayoutCell(concept, *asked))] for concept in panel.concepts]
     return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in ("x", "y", *JUDGED)}
 

@@ -18,6 +18,7 @@ from PIL import Image
 from ...files import write_bytes
 from ...pictures.reference import open_rgb
 from ...score.scores import Judges, References, look_at_references, score_pictures
+from ...text.stand_ins import AUTO, stand_in_for
 from ...text.tokens import PLACEHOLDER
 from ..dci.dials import PROMPT_WEIGHTS, STRENGTHS, SWAP_WINDOWS, WINDOWS
 from ..dci.ground import hash_of
@@ -29,7 +30,6 @@ from .graphs import Base, Drawing, concept_name, drawing_graph, picture_folder, 
 NODES = ("ICOLoadPictures", "ICOTrainConcept", "ICOSaveConcept", "DCIPromptPair", "DCIDualBranchSampler")
 CFG_FACTORS = (0.5, 0.75, 1.5, 2.0)
 EARLIER = (0.25, 0.44, 0.63, 0.81)  # of the steps: the checkpoint dial
-OTHERS = ("dog", "cat")  # stand in where the subject itself is of the auxiliary noun's class
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class Plan:
 
     def auxiliary_of(self, subject: Subject) -> str:
         """The auxiliary noun, never the subject's own."""
-        return next(noun for noun in (self.auxiliary, *OTHERS) if noun != subject.noun)
+        asked = AUTO if self.auxiliary == subject.noun else self.auxiliary
+        return stand_in_for(asked, subject.noun, " ".join(subject.prompts))
 
     def key(self, subject: Subject, setting: Setting) -> str:
         """The cell's name in the store."""

@@ -131,7 +131,7 @@ def test_every_dial_changes_one_thing_in_the_graph(place: Path, server: Pretend,
     assert {node(graph, "KSampler", "DCIDualBranchSampler")["seed"] for graph in drawn} == {0}
 
 
-@pytest.mark.parametrize(("asked", "used"), [("cat", {"cat"}), ("dog", {"cat"}), ("star", {"star"})])
+@pytest.mark.parametrize(("asked", "used"), [("cat", {"cat"}), ("dog", {"cat"}), ("star", {"star"}), ("auto", {"cat"})])
 def test_the_auxiliary_noun_is_never_the_subjects_own(
     asked: str, used: set[str], place: Path, server: Pretend, tmp_path: Path
 ) -> None:
