@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from bench_cases import concepts, hosted, references, runs, steps, trainings
+from bench_cases import compiled, concepts, hosted, references, runs, steps, trainings
 from bench_cases.measure import Bench, Figure, Unmeasured
 
 Case = Callable[[Bench], list[Figure]]
@@ -54,7 +54,7 @@ def cases(is_full: bool) -> dict[str, Case]:
         "new_reference_tiny_flow": references.tiny_reference,
         "new_reference_flux": references.flux_reference,
     }
-    return {**found, **(steps.FULL if is_full else {})}
+    return {**found, **({**steps.FULL, **compiled.FULL} if is_full else {})}
 
 
 def line(figure: Figure) -> str:

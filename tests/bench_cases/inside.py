@@ -190,41 +190,29 @@ def ours(bench: Any) -> list[float]:
 
 
 def lora(bench: Any) -> list[float]:
-    """Seconds of each step of the host's own LoRA training, from its first step to its last."""
+    """Seconds of each step of the host's own LoRA training; the first counts what comes before it."""
     import comfy_extras.nodes_train as nodes_train
     import torch
 
-    model, ends = sd15_model(), list[float]()
+    model, node = sd15_model(), nodes_train.TrainLoraNode
     model.cached_patcher_init = (lambda **_: sd15_model(), ())  # newer hosts load the checkpoint once more for a copy
-    made = nodes_train._create_optimizer if hasattr(nodes_train, "_create_optimizer") else None
-    if made is None:
-        raise SystemExit("this host's training node has no optimiser to watch")
-
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        optimiser = made(*args, **kwargs)
-        inner = optimiser.step
-
-        def step(*args: Any, **kwargs: Any) -> Any:
-            result = inner(*args, **kwargs)
-            ends.append(time.perf_counter())
-            return result
-
-        optimiser.step = step
-        ends.append(time.perf_counter())  # set-up ends, about
-        return optimiser
-
-    nodes_train._create_optimizer = watched
-    latents = {"samples": torch.randn(4, 4, SIZE_PX // 8, SIZE_PX // 8)}
-    inputs = {
-        schema.id: [getattr(schema, "default", None)] for schema in nodes_train.TrainLoraNode.define_schema().inputs
-    }
+    latents, positive = {"samples": torch.randn(4, 4, SIZE_PX // 8, SIZE_PX // 8)}, [[torch.randn(1, 77, 768), {}]]
     chosen = {
-        "model": model, "latents": [latents], "positive": [[[torch.randn(1, 77, 768), {}]]], "batch_size": BATCH,
-        "steps": TRAIN_STEPS["lora"], "rank": RANK, "training_dtype": "fp32", "lora_dtype": "fp32",
-        "existing_lora": "[None]",
+        "model": model, "latents": latents, "positive": positive, "batch_size": BATCH, "steps": TRAIN_STEPS["lora"],
+        "rank": RANK, "training_dtype": "fp32", "lora_dtype": "fp32", "existing_lora": "[None]",
     }  # fmt: skip
-    given = {name: value if name in ("latents", "positive") else [value] for name, value in chosen.items()}
-    nodes_train.TrainLoraNode.execute(**{**inputs, **given})
+    ends = [time.perf_counter()]
+    watch = torch.optim.optimizer.register_optimizer_step_post_hook(lambda *_: ends.append(time.perf_counter()))
+    try:
+        if hasattr(node, "define_schema"):  # takes every input as a list
+            usual = {schema.id: getattr(schema, "default", None) for schema in node.define_schema().inputs}
+            node.execute(**{name: [value] for name, value in {**usual, **chosen}.items()})
+        else:
+            asked = node.INPUT_TYPES()["required"]
+            usual = {name: spec[1].get("default") for name, spec in asked.items() if len(spec) > 1}
+            node().train(**{**usual, **chosen})
+    finally:
+        watch.remove()
     return [after - before for before, after in zip(ends[:-1], ends[1:], strict=True)]
 
 
