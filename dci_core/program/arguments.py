@@ -197,9 +197,9 @@ def add_evidence(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--study",
-        help=f"some of a (training), b (inference), c (anatomy), judge, choice, forms, layout, claim (b without "
-        f"controls, objects by what the base had seen); default: {USUAL}, and claim for --many; of the small MM-DiT "
-        f"some of gates, b, choice, default: {FLOW_USUAL}",
+        help=f"some of a (training), b (inference), c (anatomy), judge, choice, forms, dial, equal, layout, "
+        f"claim (b without controls, objects by what the base had seen); default: {USUAL}, and claim for --many; "
+        f"of the small MM-DiT some of gates, b, choice, default: {FLOW_USUAL}",
     )
     parser.add_argument("--references", choices=KINDS, default=GROUND.kind, help="where reference pictures are from")
     parser.add_argument("--minutes", type=float, metavar="M", help="stop after so long; the same command goes on")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...concept.apply import Patchable, apply_concept
 from ...concept.learned import Concept
+from ...concept.together import Part
 from ...fingerprint import as_data
 from ...model import Model
 from ...text.prompts import Prompts, encode_text
@@ -24,7 +25,7 @@ from ...tiny.world.words import HOMES, PLACES
 from ..gates.trial import Ask, asks_for
 from ..worlds import SmallWorld, load_world
 from .dials import Setting, Way
-from .drawing import Rows, draw_rows
+from .drawing import Rows, Scope, draw_rows
 from .ground import Lesson, Shelf, hash_of
 from .judge_scores import JudgeScores, Numbers, judge_panel
 from .protocol import Ground, Panel, Training
@@ -119,10 +120,19 @@ class PictureCell:
         """[(prompts seeds) 3 128 128] in 0..1, on the CPU."""
         model, concept = bench.tuned(self.concept, self.training, self.step, self.way.concept_strength)
         texts = [prompts_for(model, concept, OBJECTS[self.concept], number, self.way) for number in self.prompts]
-        return draw_prompts(bench, model, texts, self.seeds, self.way)
+        return draw_prompts(bench, model, texts, self.seeds, self.way, scope_of(concept, self.way))
 
 
-def draw_prompts(bench: Bench, model: Model, texts: Sequence[Prompts], seeds: Sequence[int], way: Way) -> Tensor:
+def scope_of(concept: Concept, way: Way) -> Scope | None:
+    """Where this way lets the concept's changes act; None: everywhere."""
+    if way.is_everywhere:
+        return None
+    return Scope(Part((), (), concept.deltas, way.concept_strength), way.common, way.others)
+
+
+def draw_prompts(
+    bench: Bench, model: Model, texts: Sequence[Prompts], seeds: Sequence[int], way: Way, scope: Scope | None = None
+) -> Tensor:
     """[(prompts seeds) 3 128 128] in 0..1, on the CPU."""
     most = ROWS_ON_CPU if bench.device == "cpu" else ROWS_ON_GPU
     rows = [(i, seed) for i in range(len(texts)) for seed in seeds]
@@ -130,7 +140,7 @@ def draw_prompts(bench: Bench, model: Model, texts: Sequence[Prompts], seeds: Se
     for first in range(0, len(rows), most):
         owner, chosen = zip(*rows[first : first + most], strict=True)
         used = sorted(set(owner))
-        part = Rows([texts[i] for i in used], tuple(used.index(i) for i in owner), chosen)
+        part = Rows([texts[i] for i in used], tuple(used.index(i) for i in owner), chosen, scope)
         latents = draw_rows(model, part, way.sample, way.dci, way.swap_window)
         with torch.no_grad():
             pictures.append(bench.decoder.decode(latents).cpu())

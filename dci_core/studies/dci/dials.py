@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ...dci.branches import DciSettings
 from ...dci.run import SampleSettings
+from ...fingerprint import LATER
 from ...tiny.defaults import TINY_DCI, TINY_SAMPLE
 
 AuxiliaryPrompt = Literal["own", "shuffled", "concept"]
@@ -25,6 +26,8 @@ class Way:
     auxiliary_prompt  "own": the prompt with that noun; "shuffled": that of another prompt of the same concept;
                       "concept": the concept's own prompt
     negative_home     the words of the noun's home place as the negative prompt
+    common            share of the key and value changes on words of the concept's prompt that are not its own
+    others            the same on other prompts: the auxiliary and the empty one
     """
 
     sample: SampleSettings = TINY_SAMPLE
@@ -35,6 +38,13 @@ class Way:
     auxiliary: str = AUXILIARY
     auxiliary_prompt: AuxiliaryPrompt = "own"
     negative_home: bool = False
+    common: float = field(default=1.0, metadata=LATER)
+    others: float = field(default=1.0, metadata=LATER)
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether the concept's changes act on every word, as they were trained."""
+        return self.common == self.others == 1
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,7 @@ class Setting:
 
 
 WINDOWS = (0.1, 0.2, 0.3, 0.5)  # 2, 4, 6 and 10 of 20 steps
+SHIFTED_WINDOWS = (0.2, 0.3, 0.5, 0.7)
 SWAP_WINDOWS = (0.05, 0.1, 0.2, 0.3)  # the object is lost in longer ones
 STRENGTHS = (0.3, 0.5, 0.7, 0.85)
 CFGS = (2.0, 3.0, 6.0, 8.0)
@@ -86,6 +97,19 @@ def dials(
         ),
         "checkpoint_dial": tuple(Setting(f"step {s}", base, s) for s in earlier),
         "prompt_swap_dial": tuple(Setting(f"swap {w:g}", replace(base, swap_window=w)) for w in swap_windows),
+    }
+
+
+def shifted_dials(base: Way) -> dict[str, tuple[Setting, ...]]:
+    """DCI with its strength as a shift: by window, as chosen on development objects, and as far as it reaches."""
+
+    def shifted(strength: float, window: float) -> Setting:
+        name = f"strength {strength:g}, window {window:g}"
+        return Setting(name, with_dci(base, form="shift", strength=strength, window=window))
+
+    return {
+        "dci_shifted": tuple(shifted(2.0, window) for window in SHIFTED_WINDOWS),
+        "dci_wide": (shifted(2.0, 0.3), shifted(2.0, 0.5), shifted(2.5, 0.5), shifted(3.5, 0.5)),
     }
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...attention.call import Attend, AttentionCall, AttentionRule
+from ...concept.together import Part
 from ...dci.branches import DciSettings
 from ...dci.dbim import dbim_rule
 from ...dci.guidance import denoise_at, guide
@@ -28,15 +29,52 @@ from ...text.captions import join_text, pick_text
 from ...text.prompts import Prompts
 
 TEXTS = 3  # of each prompt: empty, concept, auxiliary
+Slots = Sequence[Sequence[int] | None]
+"""Of each row of a call the concept's own words, or None where it reads another prompt."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where a concept's key and value changes act: whole on its own words, elsewhere a share of them.
+
+    part    the changes, and the strength that they were put on the model with
+    common  share on words of the concept's prompt that are not its own, marks and padding among them
+    others  share on other prompts
+    """
+
+    part: Part
+    common: float
+    others: float
+
+    def rule(self, slots: Slots, then: AttentionRule | None) -> AttentionRule:
+        """What is too much is taken off a call's keys and values before `then` acts."""
+        acts = then or AttentionCall.plain
+
+        def rule(call: AttentionCall) -> Tensor:
+            off = self.off(slots, call.context).to(call.context.device) * self.part.strength
+            k, v = (-off * change.of(call.context) for change in self.part.delta(call.layer, call.context.device))
+            return acts(call.moved(k, v))
+
+        return rule
+
+    def off(self, slots: Slots, context: Tensor) -> Tensor:
+        """[rows t 1], the share of the changes that is taken off each word."""
+        off = torch.full(context.shape[:2], 1 - self.others)
+        for row, own in enumerate(slots):
+            if own is not None:
+                off[row] = 1 - self.common
+                off[row, list(own)] = 0.0
+        return off[..., None]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Pictures of one run: whose prompt each is, and its seed."""
+    """Pictures of one run: whose prompt each is, and its seed; `scope` None: the changes act everywhere."""
 
     prompts: Sequence[Prompts]
     owner: tuple[int, ...]
     seeds: tuple[int, ...]
+    scope: Scope | None = None
 
     def plain(self, model: Model, cfg: float) -> Denoiser:
         """The ordinary guided denoiser over [b c h w]."""
@@ -45,8 +83,10 @@ class Rows:
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
             if cfg == 1:
-                return denoise_at(model, x, sigma, pick_text(texts, concept))
-            return guide(denoise_at(model, torch.cat([x, x]), sigma, pick_text(texts, empty + concept)), cfg)
+                return denoise_at(model, x, sigma, pick_text(texts, concept), self.within(concept, 2))
+            which = empty + concept
+            both = denoise_at(model, torch.cat([x, x]), sigma, pick_text(texts, which), self.within(which, 2))
+            return guide(both, cfg)
 
         return denoise
 
@@ -77,11 +117,19 @@ class Rows:
             which = [TEXTS * i + k for cond in is_cond for i in self.owner for k in ((1, 2) if cond else (0, 0))]
             rules = [dbim_rule(now, rows, p.tokens, x.device) for p, rows in self.parts(plan) if p.tokens is not None]
             batch = torch.cat([x] * len(is_cond))  # [(chunk b branch) c h w]
-            text = pick_text(texts, [which[row] for row in plan.runs])
-            x0 = plan.fill(batch, denoise_at(model, plan.take(batch), sigma, text, one_after_another(rules)))
+            runs = [which[row] for row in plan.runs]
+            rule = self.within(runs, TEXTS, one_after_another(rules))
+            x0 = plan.fill(batch, denoise_at(model, plan.take(batch), sigma, pick_text(texts, runs), rule))
             return x0 if cfg == 1 else guide(x0, cfg)
 
         return denoise
+
+    def within(self, which: Sequence[int], texts: int, then: AttentionRule | None = None) -> AttentionRule | None:
+        """`then` inside the scope; `which` text each row of a call reads, of so many a prompt, the concept's second."""
+        if self.scope is None:
+            return then
+        slots = [own_slots(self.prompts[text // texts]) if text % texts == 1 else None for text in which]
+        return self.scope.rule(slots, then)
 
     def parts(self, plan: RowPlan) -> list[tuple[Prompts, BranchRows]]:
         """Per prompt the rows that DBIM joins; none where it does not act."""
@@ -102,6 +150,13 @@ def need_auxiliary(prompts: Prompts) -> Prompts:
     if prompts.auxiliary is None or prompts.tokens is None:
         raise BadSettings("a prompt has no auxiliary prompt", "a pair is expected", "make it from a template")
     return prompts
+
+
+def own_slots(prompts: Prompts) -> tuple[int, ...]:
+    """The concept's words in its prompt; raises BadSettings where nobody told them."""
+    if prompts.tokens is None:
+        raise BadSettings("a prompt does not tell its concept's words", "a pair is expected", "make it from a template")
+    return prompts.tokens.concept.span
 
 
 def one_after_another(rules: Sequence[AttentionRule]) -> AttentionRule | None:
@@ -133,6 +188,8 @@ def draw_rows(
     """Latents [b c h w]: plain, with DCI, or with the prompts swapped inside a window."""
     run = start_run(model, rows, settings)
     if swap_window:
+        if rows.scope is not None:
+            raise BadSettings("a scope came with a swap", "one of them is expected", "leave one out")
         return run.single(rows.swapped(model, settings.cfg, swap_window))
     if dci is None or dci.is_off(find_family(model.family)):
         return run.single(rows.plain(model, settings.cfg))

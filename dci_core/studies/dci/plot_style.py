@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 
 COLOURS = {  # Okabe and Ito's, which colour-blind readers can tell apart
     "dci": "#0072B2",
+    "dci_shifted": "#000080",
+    "dci_wide": "#6A3D9A",
     "strength_dial": "#E69F00",
     "cfg_dial": "#D55E00",
     "prompt_weight_dial": "#009E73",
@@ -18,6 +20,8 @@ COLOURS = {  # Okabe and Ito's, which colour-blind readers can tell apart
 }
 MARKS = {
     "dci": "o",
+    "dci_shifted": "p",
+    "dci_wide": "h",
     "strength_dial": "s",
     "cfg_dial": "^",
     "prompt_weight_dial": "D",
@@ -27,6 +31,8 @@ MARKS = {
 }
 NAMES = {
     "dci": "DCI (window)",
+    "dci_shifted": "DCI shifted (window)",
+    "dci_wide": "DCI shifted, wide (window, then strength)",
     "strength_dial": "concept strength",
     "cfg_dial": "CFG",
     "prompt_weight_dial": "prompt weight",
@@ -36,14 +42,16 @@ NAMES = {
     "ico": "ICO along its training",
     "fixed_template": "fixed template along its training",
 }
+OURS = ("dci", "dci_shifted", "dci_wide")
 WHOLE = "whole_blend_dial"  # of joint attention alone
-DIALS = tuple(dial for dial in COLOURS if dial != WHOLE)  # plain dials, and DCI
+PLAIN = tuple(dial for dial in COLOURS if dial not in (*OURS, WHOLE))
+DIALS = ("dci", *PLAIN)
 FAINT = "#888888"
 Numbers = Mapping[str, Any]
 
 
 def dials_of(found: Mapping[str, object]) -> list[str]:
-    """The dials among these, DCI first."""
+    """The dials among these, ours first."""
     return [name for name in COLOURS if name in found]
 
 

@@ -31,6 +31,8 @@ class Lead:
 
     def power(self, objects: int) -> float:
         """How likely the interval over so many objects leaves zero out, if the lead is as large as it was."""
+        if self.error == 0:  # an interval without width
+            return float(self.value != 0)
         away = abs(self.value) / self.error_at(objects)
         return NormalDist().cdf(away - STRETCH) + NormalDist().cdf(-away - STRETCH)
 
@@ -45,13 +47,25 @@ class Lead:
 
 
 def leads_of(summary: Mapping[str, Any]) -> Iterator[Lead]:
-    """Every lead of study B, on all prompts and then on low-prior ones."""
+    """Every lead of study B, on all prompts and on low-prior ones; of tried dials that over concept strength."""
+    if "dials_compared" in summary:
+        yield from leads_of_tried(summary)
+        return
     objects = len(summary["concepts"])
     for words, part in (("", summary), ("low-prior: ", summary["low_prior"])):
         for dial, numbers in part["dci_minus"].items():
             for name, found in numbers.items():
                 error = (found["high"] - found["low"]) / (2 * STRETCH)
                 yield Lead(dial, words + NAMES[name], found["value"], error, objects)
+
+
+def leads_of_tried(summary: Mapping[str, Any]) -> Iterator[Lead]:
+    """How far every dial that was tried on development objects was above concept strength."""
+    objects = summary["dial_asked"]["objects"]
+    for dial, one in summary["dials_compared"].items():
+        for name, found in one["minus concept strength"].items():
+            error = (found["high"] - found["low"]) / (2 * STRETCH)
+            yield Lead("strength", f"{dial}: {name}", found["value"], error, objects)
 
 
 def power_table(summary: Mapping[str, Any], objects: int) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from .plot_style import DIALS, dials_of, name_of
+from .plot_style import OURS, PLAIN, dials_of, name_of
 from .report_defaults import defaults_table
-from .report_trials import choice_section, forms_section, layout_section
+from .report_trials import choice_section, dial_section, equal_section, forms_section, layout_section
 from .report_words import AGAINST, WORDS, Summary, decided, mark, settings_lines, table, text
 
 LEADS = HYPERVOLUME, AT_SHARE = "hypervolume", "prompt_following_at_95_likeness"
@@ -41,6 +41,10 @@ def write_report(summary: Summary, plots: Sequence[str]) -> str:
         parts.append(choice_section(summary))
     if "forms" in summary:
         parts.append(forms_section(summary))
+    if "dial" in summary:
+        parts.append(dial_section(summary))
+    if "equal_asked" in summary:
+        parts.append(equal_section(summary))
     if "layout" in summary:
         parts.append(layout_section(summary["layout"]))
     parts += ["## Where the defaults come from\n\n" + defaults_table(), METHOD]
@@ -87,26 +91,37 @@ def head(summary: Summary) -> str:
 def answer(summary: Summary) -> str:
     """The opening question answered for all prompts and for low-prior ones."""
     lines = [
-        f"- {words}: {verdict(part)}"
+        f"- {words}: {verdict(part, own)}"
+        for own in ours(summary)
         for words, part in (("All prompts", summary), ("Low-prior prompts", summary["low_prior"]))
     ]
     return "## Answer\n\n" + "\n".join(lines)
 
 
-def verdict(part: Summary) -> str:
-    """DCI against the best plain dial at 95% of plain likeness, then against every other in hypervolume."""
+def ours(summary: Summary) -> list[str]:
+    """Our dials among the study's: the published form, and the shifted one where it was asked."""
+    return [own for own in OURS if f"{own}_minus" in summary]
+
+
+def verdict(part: Summary, own: str = "dci") -> str:
+    """One of our dials against the best plain one at 95% of plain likeness, then against every other in hypervolume."""
     at = part[AT_SHARE]
-    rivals = [dial for dial in dials_of(at) if dial != "dci"]
-    best = max((dial for dial in rivals if dial in DIALS), key=lambda dial: at[dial]["value"])
-    lead = part["dci_minus"][best][AT_SHARE]
+    rivals = [dial for dial in dials_of(at) if dial != own]
+    best = max((dial for dial in rivals if dial in PLAIN), key=lambda dial: at[dial]["value"])
+    lead = part[f"{own}_minus"][best][AT_SHARE]
     told = (
-        f"at 95% of plain likeness DCI follows {text(at['dci'])} of what is asked, the best plain dial "
+        f"at 95% of plain likeness {short(own)} follows {text(at[own])} of what is asked, the best plain dial "
         f"({name_of(best)}) {text(at[best])}; the difference is {text(lead, '+')}: {decided(lead)}."
     )
-    ahead = {d: decided(part["dci_minus"][d][HYPERVOLUME]) for d in rivals}
+    ahead = {d: decided(part[f"{own}_minus"][d][HYPERVOLUME]) for d in rivals}
     sides = {word: [name_of(d) for d, found in ahead.items() if found == word] for word in WORDS}
     words = "; ".join(f"{word} {AGAINST[word]}{', '.join(names)}" for word, names in sides.items() if names)
     return f"{told} By hypervolume: {words}."
+
+
+def short(own: str) -> str:
+    """`DCI`, or `DCI shifted`."""
+    return name_of(own).split(" (")[0]
 
 
 def reach_section(summary: Summary) -> str:
@@ -125,14 +140,17 @@ def reach_section(summary: Summary) -> str:
 
 
 def leads_section(summary: Summary) -> str:
-    """DCI minus every plain dial, from the same pictures' draws, all prompts and low-prior ones."""
-    lines = []
-    for dial in dials_of(summary["dci_minus"]):
-        found = [part["dci_minus"][dial][name] for part in (summary, summary["low_prior"]) for name in LEADS]
-        lines.append([name_of(dial), *(mark(lead) for lead in found)])
-    columns = ["DCI minus", "hypervolume", "following at 95% likeness", "low-prior: hypervolume", "low-prior: at 95%"]
+    """Each of our dials minus every other, from the same pictures' draws, all prompts and low-prior ones."""
+    tables = []
+    for own in ours(summary):
+        lines = []
+        for dial in dials_of(summary[f"{own}_minus"]):
+            found = [part[f"{own}_minus"][dial][name] for part in (summary, summary["low_prior"]) for name in LEADS]
+            lines.append([name_of(dial), *(mark(lead) for lead in found)])
+        numbers = ["hypervolume", "following at 95% likeness", "low-prior: hypervolume", "low-prior: at 95%"]
+        tables.append(table([f"{short(own)} minus", *numbers], lines))
     told = "Bold where the interval leaves zero out."
-    return f"## How far DCI is ahead of each plain dial\n\n{table(columns, lines)}\n\n{told}"
+    return "\n\n".join(("## How far DCI is ahead of each plain dial", *tables, told))
 
 
 def by_look_section(summary: Summary) -> str:

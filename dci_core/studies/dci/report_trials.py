@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .plot_style import name_of
 from .report_words import Summary, mark, settings_lines, table, text
 
 
@@ -22,9 +23,48 @@ def forms_section(summary: Summary) -> str:
             lines.append([group, *line, *(mark(beside[name]) for name in ("likeness", "following", "both"))])
     columns = ["", "setting", "likeness", "prompt-following", "both in one picture"]
     columns += [f"{name}, minus the default" for name in ("likeness", "following", "both")]
-    asked = summary["forms_asked"]
-    told = f"{asked['objects']} development objects, every prompt, seeds: {asked['seeds']}. Bold where decided."
+    told = asked_words(summary["forms_asked"])
     return f"## Other forms, tried on development concepts\n\n{told}\n\n{table(columns, lines)}"
+
+
+def dial_section(summary: Summary) -> str:
+    """Dials tried on development concepts: what each reaches, and every setting."""
+    names = ("hypervolume", "following")
+    found = [
+        [
+            dial,
+            *(text(one["reached"][name]) for name in names),
+            *(mark(one[beside][name]) for beside in ("minus today's", "minus concept strength") for name in names),
+        ]
+        for dial, one in summary["dials_compared"].items()
+    ]
+    words = ("hypervolume", "following at 95% likeness")
+    columns = ["", *(f"{name}{less}" for less in ("", ", minus today's", ", minus concept strength") for name in words)]
+    lines = [[dial, *line] for dial in summary["dial"] for line in settings_lines(summary["dial"], dial)]
+    every = table(["dial", "setting", "likeness", "prompt-following", "both in one picture"], lines)
+    told = asked_words(summary["dial_asked"])
+    return f"## Dials, tried on development concepts\n\n{told}\n\n{table(columns, found)}\n\n{every}"
+
+
+def equal_section(summary: Summary) -> str:
+    """ICO and the fixed template, read where they are as like the concept; then every checkpoint."""
+    asked, parts = summary["equal_asked"], ("likeness", "ico", "fixed_template")
+    found = [
+        [share, *(text(numbers[part]) for part in parts), mark(numbers["difference"])]
+        for share, numbers in summary["at_equal_likeness"].items()
+    ]
+    columns = ["of the likeness that both reach", "likeness", "ICO follows", "fixed template follows", "difference"]
+    lines = [
+        [name_of(curve), *line] for curve in summary["curves"] for line in settings_lines(summary["curves"], curve)
+    ]
+    every = table(["", "checkpoint", "likeness", "prompt-following", "both in one picture"], lines)
+    told = f"{asked['objects']} test objects, every prompt, seeds: {asked['seeds']}. Bold where decided."
+    return f"## ICO and the fixed template at equal likeness\n\n{told}\n\n{table(columns, found)}\n\n{every}"
+
+
+def asked_words(asked: Summary) -> str:
+    """Of whom a trial was asked."""
+    return f"{asked['objects']} development objects, every prompt, seeds: {asked['seeds']}. Bold where decided."
 
 
 def layout_section(found: Summary) -> str:

@@ -15,6 +15,8 @@ from . import (
     study_anatomy,
     study_choice,
     study_claim,
+    study_dial,
+    study_equal,
     study_forms,
     study_inference,
     study_judge,
@@ -31,7 +33,8 @@ from .store import Store
 CLAIM = "claim"
 STUDIES = {
     **{"a": "training", "b": "inference", "c": "anatomy", "judge": "judge"},
-    **{"choice": "choice", "forms": "forms", "layout": "layout", CLAIM: "claim"},
+    **{"choice": "choice", "forms": "forms", "dial": "dial", "layout": "layout"},
+    **{"equal": "equal", CLAIM: "claim"},
 }
 USUAL = "a,b,c,judge"  # `choice` came before them: its result stands in the defaults
 TOGETHER = 4  # concepts whose lessons and cells are done before the next ones': what is stopped is done for some
@@ -90,6 +93,10 @@ def cells_of(letter: str, size: Size, ground: Ground) -> list[Cell]:
         return [*study_choice.cells(size, ground)]
     if letter == "forms":
         return [*study_forms.cells(size, ground)]
+    if letter == "dial":
+        return [*study_dial.cells(size, ground)]
+    if letter == "equal":
+        return [*study_equal.cells(size, ground)]
     if letter == "layout":
         return [*study_layout.cells(size, ground)]
     if letter == CLAIM:

@@ -1,4 +1,4 @@
-"""The claim on many objects: DCI and every plain dial, no controls; objects of looks the base was shown apart."""
+"""The claim on many objects: every dial, published, shifted, plain; apart by whether the base was shown the looks."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .cells import PictureCell, cells_of
-from .dials import Setting, dials, plain
+from .dials import Setting, dials, plain, shifted_dials
 from .protocol import TEST, Ground, Size
 from .tables import Results, Row, rows_of
 
 
 def groups(size: Size, ground: Ground) -> dict[str, tuple[Setting, ...]]:
     """Plain sampling and every dial."""
-    return {"plain": (plain(size.plain),), **dials(size.plain, ground.earlier)}
+    return {"plain": (plain(size.plain),), **dials(size.plain, ground.earlier), **shifted_dials(size.plain)}
 
 
 def cells(size: Size, ground: Ground) -> list[PictureCell]:

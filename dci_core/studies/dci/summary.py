@@ -12,6 +12,8 @@ from . import (
     study_anatomy,
     study_choice,
     study_claim,
+    study_dial,
+    study_equal,
     study_forms,
     study_inference,
     study_judge,
@@ -19,6 +21,7 @@ from . import (
     study_training,
 )
 from .cells import key_of
+from .plot_style import OURS
 from .spring import predicted
 from .statistics import mean, measured
 from .study import STUDIES, Plan
@@ -62,7 +65,15 @@ def summarise(plan: Plan, results: Results, weights: str) -> dict[str, Any]:
     if "forms" in plan.studies:
         rows = study_forms.rows(size, ground, results)
         found["forms"], found["forms_minus_default"] = settings(rows), study_forms.minus_default(rows)
-        found["forms_asked"] = {"objects": len(size.candidates.concepts), "seeds": len(size.candidates.seeds)}
+        found["forms_asked"] = asked_of(plan)
+    if "dial" in plan.studies:
+        rows = study_dial.rows(size, ground, results)
+        found["dial"], found["dials_compared"] = settings(rows), study_dial.compared(rows)
+        found["dial_asked"] = asked_of(plan)
+    if "equal" in plan.studies:
+        rows = study_equal.rows(size, ground, results)
+        found["curves"], found["at_equal_likeness"] = settings(rows), study_equal.at_equal_likeness(rows)
+        found["equal_asked"] = {"objects": len(size.curve.concepts), "seeds": len(size.curve.seeds)}
     if "layout" in plan.studies:
         found["layout"] = study_layout.numbers(size, ground, results)
     if "judge" in plan.studies:
@@ -70,13 +81,19 @@ def summarise(plan: Plan, results: Results, weights: str) -> dict[str, Any]:
     return found
 
 
+def asked_of(plan: Plan) -> dict[str, int]:
+    """How many development objects and seeds a trial asked."""
+    return {"objects": len(plan.size.candidates.concepts), "seeds": len(plan.size.candidates.seeds)}
+
+
 def inference(rows: Sequence[Row]) -> dict[str, Any]:
     """Study B: what each dial reaches, how far DCI is ahead, and every setting's means."""
-    found: dict[str, Any] = reached(reaches(rows))
-    found["dci_minus"] = lead_numbers(reaches(rows))
-    low = reaches(rows, low_prior=True)
+    every, low = reaches(rows), reaches(rows, low_prior=True)
+    ours = [name for name in OURS if name in every]
+    found: dict[str, Any] = reached(every) | {f"{name}_minus": lead_numbers(every, name) for name in ours}
     unseen = [replace(row, scores=study_inference.side(row, True)) for row in rows]
-    found["low_prior"] = {**reached(low), "dci_minus": lead_numbers(low), "inference": settings(unseen)}
+    leads_low = {f"{name}_minus": lead_numbers(low, name) for name in ours}
+    found["low_prior"] = {**reached(low), **leads_low, "inference": settings(unseen)}
     found["inference"] = settings(rows)
     plain = next(row for row in rows if row.group == "plain")
     beside = {
@@ -135,6 +152,8 @@ def write_tables(plan: Plan, results: Results, folder: Path) -> None:
         "c": study_anatomy,
         "choice": study_choice,
         "forms": study_forms,
+        "dial": study_dial,
+        "equal": study_equal,
         "claim": study_claim,
     }
     for letter, study in studies.items():

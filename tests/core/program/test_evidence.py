@@ -124,6 +124,19 @@ def test_other_forms_are_tried_on_development_objects_and_told_beside_the_defaul
     assert "Tried on the small world, from ICO at step 2" in report and "test concepts" not in report
 
 
+def test_dials_are_tried_on_development_objects_and_their_power_is_told(
+    micro: None, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(protocol.SIZES, "quick", replace(MICRO, candidates=Panel((0,), (0,), (0, 4))))
+    assert main(words(weights, tmp_path, "--study", "dial")) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary["dials_compared"]) == set(summary["dial"]) - {"plain"}
+    assert "## Dials, tried on development concepts\n\n1 development objects" in (tmp_path / "report.md").read_text()
+    capsys.readouterr()
+    assert main(["evidence", "--power", str(tmp_path / "summary.json"), "--concepts", "48"]) == 0
+    assert "| strength | changes on own words: following |" in capsys.readouterr().out
+
+
 def test_a_box_is_tried_on_every_way(
     micro: None, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

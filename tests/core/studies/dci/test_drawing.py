@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from dci_core.concept.deltas import Delta, LayerDelta
+from dci_core.concept.together import Part, Together
 from dci_core.dci.branches import DciSettings
 from dci_core.dci.run import SampleSettings, sample_latents, sample_swapped
 from dci_core.errors import BadSettings
 from dci_core.studies.dci import cells, dials
 from dci_core.studies.dci.dials import Way
-from dci_core.studies.dci.drawing import Rows, draw_rows
+from dci_core.studies.dci.drawing import Rows, Scope, draw_rows
 from dci_core.studies.gates.trial import asks_for
 from dci_core.text.prompts import Prompts
 from dci_core.text.tokens import PromptPair
@@ -98,6 +100,41 @@ def test_a_batch_of_prompts_on_the_flow_is_the_core_s(blends_whole: bool) -> Non
     swapped = [sample_swapped(model, p, window=0.5, seeds=SEEDS, settings=euler).concept for p in prompts]
     assert close(draw_rows(model, rows, euler, swap_window=0.5), torch.cat(swapped))
     assert not close(draw_rows(model, rows, euler, dci), draw_rows(model, rows, euler))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("common", "others"), [(0.0, 0.0), (0.4, 0.7)])
+def test_changes_on_own_words_over_a_batch_of_prompts_are_the_core_s(
+    model: TinyModel, common: float, others: float
+) -> None:
+    prompts, rows = all_rows(model)
+    generator = torch.Generator().manual_seed(2)
+
+    def change(inner: int, width: int) -> Delta:
+        return Delta(0.3 * width**-0.5 * torch.randn(inner, width, generator=generator))
+
+    changes = {layer: LayerDelta(change(*shape), change(*shape)) for layer, shape in model.kv_shapes().items()}
+    scope = Scope(Part((), (), changes, 0.5), common, others)
+    for how in (None, DciSettings(window=0.7, strength=1.4, guidance="aligned")):
+        expected = []
+        for p in prompts:
+            assert p.tokens is not None
+            part = Part(p.tokens.concept.span, p.tokens.auxiliary.span, changes, 0.5)
+            kept = Together((part,), common=common, others=others)
+            run = sample_latents(model, p, seeds=SEEDS, settings=SETTINGS, dci=how, together=kept)
+            expected.append(run.concept)
+        drawn = draw_rows(model, replace(rows, scope=scope), SETTINGS, how)
+        assert close(drawn, torch.cat(expected)) and not close(drawn, draw_rows(model, rows, SETTINGS, how))
+
+
+def test_a_scope_is_not_for_the_swap_and_needs_a_pair(model: TinyModel) -> None:
+    _, rows = all_rows(model)
+    scope = Scope(Part((), ()), 0.0, 0.0)
+    with pytest.raises(BadSettings, match="a scope came with a swap"):
+        draw_rows(model, replace(rows, scope=scope), SETTINGS, swap_window=0.3)
+    alone = Rows([Prompts.from_text(model, "a fish")], (0,), (0,), scope)
+    with pytest.raises(BadSettings, match="its concept's words"):
+        draw_rows(model, alone, SETTINGS)
 
 
 @torch.no_grad()

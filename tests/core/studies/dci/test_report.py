@@ -7,7 +7,7 @@ import pytest
 from dci_core.studies.dci.dials import dials
 from dci_core.studies.dci.plot_style import COLOURS, MARKS, dials_of, name_of
 from dci_core.studies.dci.protocol import GROUND, QUICK
-from dci_core.studies.dci.report import AT_SHARE, HYPERVOLUME, leads_section, verdict
+from dci_core.studies.dci.report import AT_SHARE, HYPERVOLUME, answer, leads_section, verdict
 from dci_core.studies.dci.report_defaults import OTHERS, defaults_table
 from dci_core.studies.dci.report_words import decided
 
@@ -36,6 +36,19 @@ def test_the_answer_compares_dci_with_the_best_plain_dial() -> None:
     told = verdict(part)
     assert "the best plain dial (CFG) 0.700 [0.690, 0.710]; the difference is +0.200 [+0.190, +0.210]" in told
     assert "DCI is ahead of concept strength, CFG" in told and told.endswith("not decided against prompt swap.")
+
+
+def test_the_shifted_dial_is_answered_for_by_itself_and_is_no_plain_dial() -> None:
+    values = {"dci": 0.5, "dci_shifted": 0.9, "strength_dial": 0.6}
+    part = {
+        AT_SHARE: {dial: number(value) for dial, value in values.items()},
+        "dci_minus": {dial: {AT_SHARE: number(-0.1), HYPERVOLUME: number(0.0)} for dial in list(values)[1:]},
+        "dci_shifted_minus": {dial: {AT_SHARE: number(0.3), HYPERVOLUME: number(0.1)} for dial in list(values)[::2]},
+    }
+    told = verdict(part, "dci_shifted")
+    assert "DCI shifted follows 0.900 [0.890, 0.910] of what is asked, the best plain dial (concept strength)" in told
+    assert "the best plain dial (concept strength) 0.600" in verdict(part)
+    assert answer({**part, "low_prior": part}).count("\n- ") == 4
 
 
 def test_only_decided_leads_are_bold() -> None:
