@@ -9,25 +9,25 @@ from matplotlib.axes import Axes
 
 COLOURS = {  # Okabe and Ito's, which colour-blind readers can tell apart
     "dci": "#0072B2",
-    "dci_shifted": "#000080",
-    "dci_wide": "#6A3D9A",
     "strength_dial": "#E69F00",
     "cfg_dial": "#D55E00",
     "prompt_weight_dial": "#009E73",
     "checkpoint_dial": "#CC79A7",
     "prompt_swap_dial": "#7F7F7F",
     "whole_blend_dial": "#56B4E9",
+    "dci_shifted": "#000080",
+    "dci_wide": "#6A3D9A",
 }
 MARKS = {
     "dci": "o",
-    "dci_shifted": "p",
-    "dci_wide": "h",
     "strength_dial": "s",
     "cfg_dial": "^",
     "prompt_weight_dial": "D",
     "checkpoint_dial": "v",
     "prompt_swap_dial": "X",
     "whole_blend_dial": "P",
+    "dci_shifted": "p",
+    "dci_wide": "h",
 }
 NAMES = {
     "dci": "DCI (window)",
@@ -52,7 +52,7 @@ Numbers = Mapping[str, Any]
 
 def dials_of(found: Mapping[str, object]) -> list[str]:
     """The dials among these, ours first."""
-    return [name for name in COLOURS if name in found]
+    return [name for name in (*OURS, *PLAIN, WHOLE) if name in found]
 
 
 def name_of(method: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..dci.plot_style import COLOURS, FAINT, MARKS, dots, finish
+from ..dci.plot_style import COLOURS, DIALS, FAINT, MARKS, WHOLE, dots, finish
 from ..dci.plots import SHARE, dial_marks
 from ..dci.summary import AT_SHARE
 from .ways import NO_REFERENCE
@@ -25,7 +25,7 @@ NAMES = {
     "granularity": "granularity -1 to 1",
     "last_layer": "last-layer adapter, scale 0.4 to 1.2",
 }
-LOOKS = dict(zip(NAMES, zip(PALETTE, MARKS.values(), strict=True), strict=True))
+LOOKS = {name: (COLOURS[dial], MARKS[dial]) for name, dial in zip(NAMES, (*DIALS, WHOLE), strict=True)}
 FACTOR_NAMES = {"x": "horizontal place", "size": "size", "side": "side it looks to", "light": "light"}
 
 

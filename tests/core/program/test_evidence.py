@@ -24,6 +24,7 @@ from dci_core.tiny.model import WEIGHTS
 from ..program_calls import sentence
 
 DIALS = {"dci", "strength_dial", "cfg_dial", "prompt_weight_dial", "checkpoint_dial", "prompt_swap_dial"}
+SHIFTED = {"dci_shifted", "dci_wide"}
 PANEL = Panel(concepts=(8, 9), seeds=(0,), prompts=(0, 4))
 ONE = Panel(concepts=(8,), seeds=(0,), prompts=(0, 4))
 MICRO = Size(
@@ -103,11 +104,12 @@ def test_many_objects_are_measured_in_stages_and_told_by_what_the_base_had_seen(
     assert main([*asked, "--concepts", "13"]) == 2  # of twelve, unless there are more
     capsys.readouterr()
     assert main([*asked, "--minutes", "0"]) == 0  # stops after its first piece of work: a training
-    assert json.loads(capsys.readouterr().out) == {"left": 44} and not (tmp_path / "report.md").exists()
+    assert json.loads(capsys.readouterr().out) == {"left": 56} and not (tmp_path / "report.md").exists()
     assert main(asked) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert list(summary["by_look"]) == ["looks the base never saw", "looks in the base's training"]
-    assert set(summary["dci_minus"]) == DIALS - {"dci"} and "controls" not in summary
+    assert set(summary["dci_minus"]) == (DIALS | SHIFTED) - {"dci"} and "controls" not in summary
+    assert set(summary["dci_wide_minus"]) == (DIALS | SHIFTED) - {"dci_wide"}
     assert "## By what the base had seen" in (tmp_path / "report.md").read_text()
 
 
