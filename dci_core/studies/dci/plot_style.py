@@ -32,7 +32,7 @@ MARKS = {
 NAMES = {
     "dci": "DCI (window)",
     "dci_shifted": "DCI shifted (window)",
-    "dci_wide": "DCI shifted, wide (window, then strength)",
+    "dci_wide": "DCI shifted, wide",
     "strength_dial": "concept strength",
     "cfg_dial": "CFG",
     "prompt_weight_dial": "prompt weight",

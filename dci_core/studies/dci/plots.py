@@ -88,7 +88,7 @@ def reach_plot(summary: Summary) -> Figure:
         for axes, (name, words) in zip(row, numbers, strict=True):
             dials = dials_of(part[name])
             dots(axes, {name_of(dial): part[name][dial] for dial in dials}, [COLOURS[dial] for dial in dials])
-            axes.set_title(f"{title}: {words}", fontsize=10)
+            axes.set_title(f"{title}: {words}", fontsize=9)
     return figure
 
 

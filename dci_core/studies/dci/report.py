@@ -56,6 +56,10 @@ def shown_plots(plots: Sequence[str], *names: str) -> list[str]:
     return [f"![{PLOTS[name]}]({name})\n\n*{PLOTS[name]}.*" for name in names if name in plots]
 
 
+SHIFTED = (
+    "DCI shifted: the strength as a shift of the balance, which keeps the maps' contrast, at 2 over the windows; wide: "
+    "windows 0.3 and 0.5 at 2, then 0.5 at 2.5 and 3.5. Both were chosen on development objects (`--study dial`)."
+)
 METHOD = """## How it is measured
 
 - Likeness, by the judge: 0 another object of the same kind, 1 the concept itself. Prompt-following: share of right
@@ -115,7 +119,8 @@ def verdict(part: Summary, own: str = "dci") -> str:
     )
     ahead = {d: decided(part[f"{own}_minus"][d][HYPERVOLUME]) for d in rivals}
     sides = {word: [name_of(d) for d, found in ahead.items() if found == word] for word in WORDS}
-    words = "; ".join(f"{word} {AGAINST[word]}{', '.join(names)}" for word, names in sides.items() if names)
+    told_of = {word: word.replace("DCI", short(own)) for word in WORDS}
+    words = "; ".join(f"{told_of[word]} {AGAINST[word]}{', '.join(names)}" for word, names in sides.items() if names)
     return f"{told} By hypervolume: {words}."
 
 
@@ -150,6 +155,8 @@ def leads_section(summary: Summary) -> str:
         numbers = ["hypervolume", "following at 95% likeness", "low-prior: hypervolume", "low-prior: at 95%"]
         tables.append(table([f"{short(own)} minus", *numbers], lines))
     told = "Bold where the interval leaves zero out."
+    if len(tables) > 1:
+        told += f" {SHIFTED}"
     return "\n\n".join(("## How far DCI is ahead of each plain dial", *tables, told))
 
 
