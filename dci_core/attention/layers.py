@@ -13,8 +13,8 @@ from ..errors import BadLayers
 class LayerId(NamedTuple):
     """One layer that reads text, numbered as the host numbers its blocks: a cross-attention, or a joint attention.
 
-    stage  "input", "middle" or "output"; "double", "single", "joint" or "layer" of joint attentions; "block" where a
-           transformer's blocks have a cross-attention; "refiner" where the text is alone
+    stage  "input", "middle" or "output"; "double", "single", "joint", "context" or "layer" of joint attentions; "block"
+           where a transformer's blocks have a cross-attention; "refiner" where the text is alone
     block  index among the blocks of that stage; 0 in the middle
     index  position among the block's transformer blocks
     """
@@ -26,7 +26,7 @@ class LayerId(NamedTuple):
 
 COARSE_TOKENS = 256  # SD 1.x at 512 px: its 16 x 16 and 8 x 8 layers decide, the larger ones only lean (notes, 3.1)
 SHORT = {"input": "in", "middle": "mid", "output": "out"} | {
-    stage: stage for stage in ("double", "single", "joint", "layer", "block")
+    stage: stage for stage in ("double", "single", "joint", "context", "layer", "block")
 }
 STAGES = {name: stage for stage, short in SHORT.items() for name in (short, stage)}
 PRESETS = ("all", "encoder", "middle", "decoder", "coarse", "fine")
@@ -55,8 +55,8 @@ class LayerMask:
 
     Items stand between blanks or commas, later ones override earlier ones, and a layer that none names is left plain.
     An item is a preset (all, encoder, middle, decoder, coarse, fine) or a stage (in, mid, out; double, single; joint;
-    layer; block) with a block or a range of blocks and, where a block has several, `.index`; then `:share` in 0..1, 1
-    if left out.
+    context; layer; block) with a block or a range of blocks and, where a block has several, `.index`; then `:share` in
+    0..1, 1 if left out.
     """
 
     text: str = "all"

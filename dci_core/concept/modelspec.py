@@ -22,6 +22,8 @@ ARCHITECTURES = {
     "flux2_klein_9b": "flux-2-klein-9b",
     "z_image": "z-image",
     "qwen_image": "qwen-image",
+    "sd3_medium": "stable-diffusion-v3-medium",
+    "sd35_large": "stable-diffusion-v3.5-large",
 }
 MOST_CHARACTERS = 500  # of one text
 PREDICTIONS = {"eps": "epsilon", "v": "v"}  # ModelSpec has no word for flows

@@ -30,6 +30,7 @@ class Family:
     layout           the kind of network: "unet", or what hosts name a transformer by
     has_begin_mark   whether a text's first row is a mark, which a training holds still
     text_stream      the tokenizer whose tokens are the text's rows, one for each; "": every encoder's alike, in chunks
+    behind           the text encoder whose rows stand behind those of all others, which stand side by side; "": none
     reserved         per tokenizer that has no table of vectors to learn in: ids that stand for modifier tokens
     has_time         whether latents have an axis of frames, of which a picture has one
     is_trained       whether concepts can be learned on it; else they are only loaded
@@ -56,6 +57,7 @@ class Family:
     layout: str = "unet"
     has_begin_mark: bool = True
     text_stream: str = ""
+    behind: str = ""
     reserved: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     has_time: bool = False
     is_trained: bool = True

@@ -54,6 +54,9 @@ FLUX_SHIFT = math.exp(1.15)
 FLUX2: dict[str, Any] = {"latent_channels": 128, "latent_scale": 16, "shift": math.exp(2.02), "stacked": 3}
 
 
+SD3_TEXT = {"clip_l": 768, "clip_g": 1280, "t5xxl": 4096}
+
+
 def blocks_of(stage: str, count: int, deciding: Container[int] = ()) -> tuple[tuple[str, int, int, int], ...]:
     """Rows of `Family.blocks` of so many transformer blocks, of which some decide."""
     return unet_blocks(stage, {block: int(block in deciding) for block in range(count)}, ONE)
@@ -75,6 +78,17 @@ def flux_layout(
     blocks = (*blocks_of("double", doubles, deciding[0]), *blocks_of("single", singles, deciding[1]))
     facts = {"layout": "flux", "has_begin_mark": False, "text_stream": list(encoders)[-1], **more}
     return Family(name, blocks, (width, width), encoders, width, BLOCK_TOKENS, "flow", 1024, **facts)
+
+
+def sd3_layout(name: str, width: int, count: int, deciding: Container[int]) -> Family:
+    """A row of SD 3's layout: joint attentions, before which CLIP's rows stand and T5's behind them."""
+    return Family(
+        *(name, blocks_of("context", count, deciding), (width, width), SD3_TEXT, width, BLOCK_TOKENS, "flow", 1024),
+        latent_channels=16,
+        shift=3.0,
+        layout="sd3",
+        behind="t5xxl",
+    )
 
 
 TINY_STAND_INS = ("cat", "star", "heart")  # nouns of the small worlds that have no home
@@ -143,6 +157,9 @@ FAMILIES = {
             keeps_template=False,
             takes_embeddings=False,
         ),
+        # SD 3 medium and SD 3.5 medium: block 9 of 24 (Seg4Diff's settings for SD 3); of large nothing is published
+        sd3_layout("sd3_medium", 1536, 24, (9,)),
+        sd3_layout("sd35_large", 2432, 38, range(38)),
         Family("sd15", SD_BLOCKS, SD_CHANNELS, {"clip_l": 768}, 768, SD1_TOKENS, "eps", 512),
         Family("sd15_v", SD_BLOCKS, SD_CHANNELS, {"clip_l": 768}, 768, SD1_TOKENS, "v", 512),
         Family("sd21_base", SD_BLOCKS, SD_CHANNELS, {"clip_h": 1024}, 1024, SD1_TOKENS, "eps", 512),

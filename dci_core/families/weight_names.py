@@ -7,8 +7,9 @@ blocks on the way up. Holds for SD 1.x, SD 2.x and SDXL (res_blocks 2) and for t
 In an MM-DiT's double blocks keys and values of the text are thirds of one weight, `double_blocks.0.txt_attn.qkv`; the
 single blocks have one weight for text and image rows, which no concept changes. In a transformer with cross-attention
 they are weights of their own, `blocks.0.cross_attn.k_proj`, and so they are in the joint attentions of Qwen-Image,
-`transformer_blocks.0.attn.add_k_proj`. Z-Image's layers serve text and image rows with one weight, but the text goes
-through two blocks of its own before: `context_refiner.0.attention.qkv`.
+`transformer_blocks.0.attn.add_k_proj`; in SD 3's they are thirds again, `joint_blocks.0.context_block.attn.qkv`.
+Z-Image's layers serve text and image rows with one weight, but the text goes through two blocks of its own before:
+`context_refiner.0.attention.qkv`.
 """
 
 from __future__ import annotations
@@ -23,17 +24,19 @@ BLOCK = "block"  # of a transformer whose blocks have a cross-attention on the t
 REFINER = "refiner"  # of a transformer whose text goes through blocks of its own first
 LAYER = "layer"  # of the same transformer: its joint attentions
 JOINT = "joint"  # of an MM-DiT whose text has keys and values of its own everywhere, apart from its queries
-JOINT_STAGES = ("double", "single", JOINT, LAYER)  # kinds of joint attentions, in the order of the forward pass
+CONTEXT = "context"  # of SD 3's, whose text has a block of its own beside the image's
+JOINT_STAGES = ("double", "single", JOINT, CONTEXT, LAYER)  # of joint attentions, in order of the forward pass
 SHARED_STAGES = ("single", LAYER)  # those whose weights serve text and image rows alike
 MODULES = {  # what a stage's modules are called: the attention's text side, and what makes its keys or values
     "double": ("double_blocks.{}.txt_attn", "to_{}"),
     "single": ("single_blocks.{}", "to_{}"),
     JOINT: ("transformer_blocks.{}.attn", "add_{}_proj"),
+    CONTEXT: ("joint_blocks.{}.context_block.attn", "to_{}"),
     REFINER: ("context_refiner.{}.attention", "to_{}"),
     LAYER: ("layers.{}.attention", "to_{}"),
     BLOCK: ("blocks.{}.cross_attn", "{}_proj"),
 }
-FUSED_STAGES = ("double", REFINER)  # those whose keys and values are thirds of one weight
+FUSED_STAGES = ("double", CONTEXT, REFINER)  # those whose keys and values are thirds of one weight
 _LDM = re.compile(r"(input|output|middle)_blocks?\.(\d+)(?:\.1)?\.transformer_blocks\.(\d+)\.attn2\.to_([kv])(?:\.|$)")
 _MODULES = {
     stage: re.compile(

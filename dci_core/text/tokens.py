@@ -57,6 +57,15 @@ class TokenSet:
         num_chunks = max(-(-num_ids // words), 1)
         return cls(tuple(slots[place] for place in places), tuple(slots), num_chunks * chunk)
 
+    def before(self, other: TokenSet) -> TokenSet:
+        """The slots of a context in which another encoder's rows of the same prompt stand behind this one's."""
+        assert self.length is not None and other.length is not None and not (self.parts or other.parts)
+        span, real = (
+            (*mine, *(slot + self.length for slot in theirs))
+            for mine, theirs in ((self.span, other.span), (self.real, other.real))
+        )
+        return TokenSet(span, real, self.length + other.length)
+
     @property
     def spans_in_real(self) -> tuple[tuple[int, ...], ...]:
         """Each concept's span as positions within `real`."""

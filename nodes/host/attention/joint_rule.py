@@ -13,7 +13,7 @@ import torch
 
 from ....dci_core.attention.call import AttentionRule
 from ....dci_core.attention.layers import LayerId
-from ....dci_core.families.weight_names import BLOCK, JOINT, JOINT_STAGES, LAYER, REFINER
+from ....dci_core.families.weight_names import BLOCK, CONTEXT, JOINT, JOINT_STAGES, LAYER, REFINER
 from ..families.mmdit import token_grid
 from .cross import with_rule
 from .cross_block import CrossFrame, with_frame
@@ -23,7 +23,7 @@ from .projections import Projected, projected_by
 from .single_stream import with_single_stream
 
 ALL_READ = torch.ones(1)
-CALLED = {JOINT: "double"}  # what the host calls a stage, where we call it otherwise
+CALLED = {JOINT: "double", CONTEXT: "double"}  # what the host calls a stage, where we call it otherwise
 FIRST = ("double_block", 0)  # where the text's length is seen in every model of this layout
 
 

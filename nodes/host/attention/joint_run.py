@@ -58,6 +58,7 @@ def with_override(options: dict[str, Any], find: Callable[[dict[str, Any]], Join
         if run is None or q.shape[2 if is_split else 1] != run.total:
             return plain(q, k, v)
         if not is_split:
+            v = v.flatten(2)  # SD 3 leaves the heads of the values apart
             return run.rule(run.call(q, k, v, heads, lambda q, k, v, _: plain(q, k, v)))
         flat = (x.transpose(1, 2).flatten(2) for x in (q, k, v))  # b n (heads d)
         return run.rule(run.call(*flat, heads, lambda *qkv: plain(*(split_heads(x, heads) for x in qkv[:3]))))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ....dci_core.attention.layers import LayerId
-from ....dci_core.families.weight_names import BLOCK, JOINT
+from ....dci_core.families.weight_names import BLOCK, CONTEXT, JOINT
 from ..families.blocks import blocks_in
 from .rotary import after_rotary
 
@@ -135,6 +135,29 @@ class AddedMaps(JointMaps):
         return keys
 
 
+@dataclass(frozen=True, eq=False)
+class ContextMap(JointMaps):
+    """The text's side of a block of SD 3, whose fused map is watched; its keys are not turned."""
+
+    @property
+    def watched(self) -> nn.Module:
+        """The fused map, which gives [b t (three heads d)]."""
+        found: nn.Module = self.attention.qkv
+        return found
+
+    def normed(self) -> Callable[[Tensor], Tensor]:
+        """As the base class says."""
+        assert self.seen is not None
+        raw = self.seen[1].chunk(3, dim=-1)[1]
+
+        def keys(more: Tensor) -> Tensor:
+            split = (raw + more.to(raw)).unflatten(-1, (self.attention.num_heads, -1))
+            found: Tensor = self.attention.ln_k(split).transpose(1, 2)
+            return found
+
+        return keys
+
+
 def pe_of(pe: Tensor, where: slice) -> Tensor:
     """The rotary embedding of some rows; pe [b 1 n d/2 2 2] or [b n 1 d/2 2 2]."""
     return pe[:, :, where] if pe.shape[1] == 1 else pe[:, where]
@@ -148,6 +171,9 @@ def projected_by(network: Any, layer: LayerId) -> Projected | None:
     if layer.stage == JOINT:
         joint = network.transformer_blocks[layer.block].attn
         return AddedMaps(joint) if SEEN in vars(joint.add_k_proj) else None
+    if layer.stage == CONTEXT:
+        context = network.joint_blocks[layer.block].context_block.attn
+        return ContextMap(context) if SEEN in vars(context.qkv) else None
     blocks = getattr(network, f"{layer.stage}_blocks", None)
     attention = None if blocks is None else getattr(blocks[layer.block], "txt_attn", None)
     return None if attention is None or SEEN not in vars(attention.qkv) else FusedMap(attention)
@@ -157,6 +183,7 @@ def maps_of(network: nn.Module) -> list[nn.Module]:
     """The maps of a network from which keys of the text come, where something follows that they cannot be added to."""
     modules = [module for _, module in blocks_in(network)]
     fused = [module.txt_attn.qkv for module in modules if hasattr(module, "txt_attn")]
+    fused += [module.context_block.attn.qkv for module in modules if hasattr(module, "context_block")]
     joint = [module.attn.add_k_proj for module in modules if hasattr(getattr(module, "attn", None), "add_k_proj")]
     return [*fused, *joint, *(module.cross_attn.k_proj for module in modules if hasattr(module, "cross_attn"))]
 

@@ -45,7 +45,7 @@ def tokenizer_of(clip: Any, encoder: str) -> Any:
 
 def encoder_names(clip: Any) -> list[str]:
     """Names of the text encoders of a CLIP, as the concept file has them."""
-    return [name for name in stream_names(clip) if hasattr(clip.cond_stage_model, name)]
+    return [name for name in stream_names(clip) if getattr(clip.cond_stage_model, name, None) is not None]
 
 
 class TokenVector(Tensor):

@@ -74,14 +74,19 @@ def read_pair(clip: Any, concept: Concept, prompt: str, noun: str, auxiliary: st
     if not noun.strip():
         raise BadSettings("no auxiliary noun came", "an ordinary word is expected", "write one, such as cat")
     auxiliary = auxiliary.strip() or stand_in(prompt, concept, noun)
-    sets = [pair_tokens(clip, name, concept, prompt, noun, auxiliary) for name in text_streams(clip, concept)]
+    behind = FAMILIES[concept.family].behind if concept.family in FAMILIES else ""
+    found = {name: pair_tokens(clip, name, concept, prompt, noun, auxiliary) for name in text_streams(clip, concept)}
+    sets = [tokens for name, tokens in found.items() if name != behind]
     if len(set(sets)) != 1:
         raise BadModel(
             "the two text encoders cut the prompt into different tokens",
             "the same words in the same places are expected",
             "leave out embeddings that only one of them has",
         )
-    return auxiliary, sets[0]
+    if behind not in found:
+        return auxiliary, sets[0]
+    sides = [(one.concept, one.auxiliary) for one in (sets[0], found[behind])]
+    return auxiliary, PairTokens(*(first.before(second) for first, second in zip(*sides, strict=True)))
 
 
 def text_streams(clip: Any, concept: Concept) -> list[str]:

@@ -11,7 +11,7 @@ from ....dci_core.attention.layers import LayerId
 from ....dci_core.errors import BadModel
 from ....dci_core.families.family import Family
 from ....dci_core.families.table import FAMILIES
-from ....dci_core.families.weight_names import JOINT, in_order
+from ....dci_core.families.weight_names import CONTEXT, JOINT, in_order
 from .blocks import blocks_in
 
 
@@ -55,6 +55,10 @@ LAYOUTS = (
     Layout(
         *("qwen_image", "comfy.ldm.qwen_image.model", "QwenImageTransformer2DModel", "Qwen-Image", "inner_dim"),
         stages={"double": JOINT},
+    ),
+    Layout(
+        *("sd3", "comfy.ldm.modules.diffusionmodules.mmdit", "MMDiT", "SD 3 or 3.5", "hidden_size"),
+        stages={"double": CONTEXT},
     ),
 )
 

@@ -24,6 +24,7 @@ from ....dci_core.ico.memory import (
 from ....dci_core.ico.rank import choose_rank, rank_rate
 from ....dci_core.ico.state import family_widths
 from ..page.live import note
+from ..tiny.words import SMALL_WORLDS
 from .lessons import Lesson
 from .residence import chosen_precision
 
@@ -53,6 +54,11 @@ def fitted(lesson: Lesson, family: Family, weights: Callable[[], Weights], devic
         check_room_on(device, lesson, family, weights(), size_px)
         return lesson
     if cost_of(family.name) is None:
+        if family.name not in SMALL_WORLDS:
+            note(
+                f"what a step on {family.name} takes has not been counted: memory {lesson.memory} leaves batch, "
+                "accumulation and text encoders as set"
+            )
         return lesson
     split = split_for(lesson.memory, lesson.settings, family.name, widths, weights(), size_px)
     if split is None:

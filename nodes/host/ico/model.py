@@ -88,7 +88,10 @@ class HostModel:
         if stream := found.pop(self.kind.text_stream, None):
             beside = next((pooled for _, pooled in found.values()), None)
             return Text(stream[0], beside) if self.kind.is_padded else self.cut(stream[0], ends[self.kind.text_stream])
+        last = found.pop(self.kind.behind, None)
         hidden = torch.cat([hidden for hidden, _ in found.values()], dim=-1)
+        if last is not None:
+            return behind_each_other(hidden, last[0], [vector for _, vector in found.values()])
         pooled = found[self.names[-1]][1]
         if self.kind.reserved:
             (stream,) = self.kind.reserved
@@ -182,6 +185,15 @@ class HostModel:
         found = model.extra_conds(**given, cross_attn=hidden, **told)
         each = {name: cond.process_cond(batch_size=x.shape[0], area=None).cond for name, cond in found.items()}
         return {name: moved(value, x.device) if torch.is_tensor(value) else value for name, value in each.items()}
+
+
+def behind_each_other(hidden: Tensor, last: Tensor, pooled: Sequence[Tensor | None]) -> Text:
+    """SD 3's text: CLIP's rows [rows t c], filled up to the width of T5's [rows t' c'], which stand behind them; the
+    pooled vectors side by side.
+    """
+    wide = torch.nn.functional.pad(hidden, (0, last.shape[-1] - hidden.shape[-1]))
+    vectors = [vector for vector in pooled if vector is not None]
+    return Text(torch.cat((wide, moved(last, wide.device)), dim=1), torch.cat(vectors, dim=-1))
 
 
 def first_ones(counts: Sequence[int], rows: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 
 from dci_core.attention.layers import LayerId
 from dci_core.concept.exports import lora_name
+from dci_core.families.table import FAMILIES
 from dci_core.families.weight_names import (
     block_path,
     diffusers_path,
@@ -84,6 +85,14 @@ def test_layers_are_sorted_as_the_forward_pass_meets_them() -> None:
         LayerId("input", 1, 1),
     ]
     assert in_order(mixed) == [mixed[4], mixed[3], mixed[2], mixed[1], mixed[0]]
+
+
+def test_sd3s_text_has_thirds_of_a_weight_of_its_own_in_every_block() -> None:
+    layer = LayerId("context", 23)
+    assert weight_place(layer, "v") == ("joint_blocks.23.context_block.attn.qkv.weight", 2)
+    assert read_ldm("diffusion_model." + weight_key(layer, "k")) == (layer, "k")
+    assert read_ldm("joint_blocks.0.x_block.attn.to_k.weight") is None
+    assert FAMILIES["sd3_medium"].learned_layers[-1] == layer and len(FAMILIES["sd35_large"].layers) == 38
 
 
 def test_qwen_images_text_has_weights_of_its_own_and_z_images_goes_through_two_blocks_first() -> None:

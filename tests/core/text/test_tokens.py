@@ -106,3 +106,10 @@ def test_a_caption_without_a_place_gets_one_at_the_noun() -> None:
     assert with_place("A Dog with a dog bowl", "dog") == "A {concept} with a dog bowl"
     assert with_place("a {concept} and a dog", "dog") == "a {concept} and a dog"
     assert with_place("a doghouse", "dog") == "a doghouse" and with_place("a dog", "") == "a dog"
+
+
+def test_a_second_encoders_rows_stand_behind_the_firsts() -> None:
+    first = TokenSet((2, 3), (1, 2, 3, 4), 77)
+    both = first.before(TokenSet((5,), (4, 5, 6), 80))
+    assert both == TokenSet((2, 3, 82), (1, 2, 3, 4, 81, 82, 83), 157)
+    assert both.span_in_real == (1, 2, 5)

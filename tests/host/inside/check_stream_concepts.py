@@ -1,4 +1,4 @@
-"""ICO and DCI on Z-Image and Qwen-Image in the host: thin ones of random weights; a rule acts where it should."""
+"""ICO and DCI on Z-Image, SD 3.5 and Qwen-Image in the host: thin ones; a rule acts where it should."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from check_flux_concepts import (
     is_a_patch_of_text_weights,
     is_drawn_with_dci,
     learns,
+    lesson,
+    parts,
     slots_are_rows_of_the_text,
     texts_as_trained_are_as_drawn,
 )
 from check_text import refusal
 from flux_lab import concept, family, worlds
 from lab import PACK, small_model
+from stream_lab import sd3_clip
 
 
 def test_z_image_is_drawn_with_dci() -> None:
@@ -40,6 +43,44 @@ def test_qwen_image_learns() -> None:
     texts_as_trained_are_as_drawn("qwen_image")
     deltas_are_weights("qwen_image")
     learns("qwen_image")
+
+
+def test_sd3_is_drawn_with_dci() -> None:
+    is_drawn_with_dci("sd3")
+    is_a_patch_of_text_weights("sd3")
+
+
+def test_sd3_learns() -> None:
+    texts_as_trained_are_as_drawn("sd3")
+    deltas_are_weights("sd3")
+    learns("sd3")
+
+
+def test_both_places_of_a_word_in_sd3s_text_are_its_span() -> None:
+    _, positive, plan, _ = parts("sd3")
+    words, clip = plan.tokens.auxiliary, worlds("sd3")[1]
+    here, there = (clip.encode_from_tokens(clip.tokenize(f"a {noun} in the snow")) for noun in ("house", "fish"))
+    changed = (here != there).any(dim=-1)[0].nonzero().flatten().tolist()
+    assert words.length == here.shape[1] == 2 * 77 and words.span[0] == changed[0] < 77 <= words.span[-1]
+    assert positive[0][0].shape[1] == plan.tokens.concept.length
+    assert len(plan.tokens.concept.span) == 2 * len([slot for slot in plan.tokens.concept.span if slot < 77])
+
+
+def test_sd3_without_t5_is_refused_in_a_sentence() -> None:
+    sentence = refusal(
+        lambda: PACK["nodes.host.concept.apply"].with_concept(worlds("sd3")[0], sd3_clip(False), concept("sd3"), 1)
+    )
+    assert "'t5xxl': 4096} are expected by a lab_sd3 model" in sentence, sentence
+
+
+def test_a_card_that_sd3_was_not_counted_for_is_told() -> None:
+    choosing, live = PACK["nodes.host.ico.choosing"], PACK["nodes.host.page.live"]
+    table, card = PACK["dci_core.families.table"], lesson(memory="24 GB")
+    with live.live_training("zorp fish") as told:
+        for name, said in (("tiny", 0), ("sd3_medium", 1)):
+            kept = choosing.fitted(card, table.FAMILIES[name], lambda: None, torch.device("cpu"))
+            assert kept == card and len(told.notes) == said, (name, told.notes)
+    assert "sd3_medium takes has not been counted: memory 24 GB leaves batch" in told.notes[0]
 
 
 def test_two_concepts_in_one_z_image_picture_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Thin Z-Image and Qwen-Image with random weights, text encoders and all."""
+"""Thin Z-Image, SD 3.5 and Qwen-Image with random weights, text encoders and all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from anima_lab import thin_vae
 from check_training import codec
 from lab import PACK
@@ -20,6 +21,12 @@ Z_IMAGE = {
 QWEN_IMAGE = {
     "image_model": "qwen_image", "in_channels": 64, "out_channels": 16, "num_layers": 3, "attention_head_dim": 24,
     "num_attention_heads": 2, "joint_attention_dim": 3584, "axes_dims_rope": (4, 10, 10),
+}  # fmt: skip
+SD3 = {
+    "in_channels": 8, "out_channels": None, "patch_size": 2, "depth": 2, "num_blocks": 3, "adm_in_channels": 2048,
+    "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 128}},
+    "qk_norm": "rms", "input_size": None, "x_block_self_attn_layers": [0, 1], "num_patches": 1024,
+    "pos_embed_max_size": 32,
 }  # fmt: skip
 SMALL_QWEN = {"intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
 
@@ -54,6 +61,15 @@ def qwen_image_clip() -> Any:
         return clip_of(qwen_image.te(), qwen_image.QwenImageTokenizer, qwen25_7b=small)
 
 
+def sd3_clip(has_t5: bool = True) -> Any:
+    from comfy.text_encoders import sd3_clip
+    from flux_lab import SMALL_CLIP, SMALL_T5, clip_of
+
+    deep = {**SMALL_CLIP, "num_hidden_layers": 3}  # the last layer but one is read
+    made = sd3_clip.sd3_clip(t5=has_t5, dtype_t5=torch.float16)
+    return clip_of(made, sd3_clip.SD3Tokenizer, clip_l=deep, clip_g=deep, t5xxl=SMALL_T5)
+
+
 @contextmanager
 def without_picture_tower() -> Iterator[None]:
     """The language model's tower for pictures has one size, and no text needs it."""
@@ -81,6 +97,13 @@ def others() -> dict[str, Thin]:
             "z_image",
             {"blocks": blocks("layer", 3), "channels": (256, 256), "context_width": 256, "latent_channels": 8},
             *("ZImage", "Lumina2", Z_IMAGE, z_image_clip),
+            lambda: PACK["nodes.host.tiny.unet"].host_vae(codec()),
+            (1, 8, 16, 16),
+        ),
+        "sd3": Thin(
+            "sd3_medium",
+            {"blocks": blocks("context", 3), "channels": (128, 128), "context_width": 128, "latent_channels": 8},
+            *("SD3", "SD3", SD3, sd3_clip),
             lambda: PACK["nodes.host.tiny.unet"].host_vae(codec()),
             (1, 8, 16, 16),
         ),
