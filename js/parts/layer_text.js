@@ -1,7 +1,7 @@
 // Shares of layers as the shortest plain layer text: `in4-5:0.5 mid out3:0.25`.
 
 const SHORT = { input: "in", middle: "mid", output: "out" };
-for (const stage of ["double", "single", "joint", "layer", "block"]) SHORT[stage] = stage;
+for (const stage of ["double", "single", "joint", "context", "layer", "block"]) SHORT[stage] = stage;
 
 /** family: a row of /ico_dci/families; shares: one for each of its layers. Layers with share 0 are left out. */
 export function layerText(family, shares) {

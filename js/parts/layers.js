@@ -14,6 +14,8 @@ const NAMES = [
   [/flux|chroma/i, "flux"],
   [/z[-_ ]?image/i, "z_image"],
   [/qwen/i, "qwen_image"],
+  [/sd[-_ ]?3.*large/i, "sd35_large"],
+  [/sd[-_ ]?3/i, "sd3_medium"],
   [/xl|pony|illustrious/i, "sdxl"],
 ]; // in the names of model files, the first that fits; what fits none is taken for SD
 let families = null; // a promise: the rows are asked for once

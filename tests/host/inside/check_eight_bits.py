@@ -77,5 +77,9 @@ def test_qwen_image_in_eight_bits_learns_as_its_twin() -> None:
     learns_as_its_twin(*flux_lab.worlds("qwen_image"))
 
 
+def test_sd3_in_eight_bits_learns_as_its_twin() -> None:
+    learns_as_its_twin(*flux_lab.worlds("sd3"))
+
+
 def test_anima_in_eight_bits_learns_as_its_twin() -> None:
     learns_as_its_twin(*anima_lab.worlds())
