@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from check_flux_concepts import (
     deltas_are_weights,
+    drawn,
     is_a_patch_of_text_weights,
     is_drawn_with_dci,
     learns,
     lesson,
     parts,
+    patched,
     slots_are_rows_of_the_text,
     texts_as_trained_are_as_drawn,
 )
@@ -64,6 +67,22 @@ def test_both_places_of_a_word_in_sd3s_text_are_its_span() -> None:
     assert words.length == here.shape[1] == 2 * 77 and words.span[0] == changed[0] < 77 <= words.span[-1]
     assert positive[0][0].shape[1] == plan.tokens.concept.length
     assert len(plan.tokens.concept.span) == 2 * len([slot for slot in plan.tokens.concept.span if slot < 77])
+
+
+def test_sd35s_second_attention_is_left_alone() -> None:
+    shapes: list[tuple[int, int]] = []
+
+    def seen(attend: Any, q: Any, k: Any, *args: Any, **kwargs: Any) -> Any:
+        shapes.append((q.shape[1], k.shape[1]))
+        return attend(q, k, *args, **kwargs)
+
+    model, record = patched("sd3", window=0.3)
+    model.model_options["transformer_options"]["optimized_attention_override"] = seen
+    drawn("sd3", model)
+    own, joint = 64, 64 + 2 * 77
+    assert set(shapes) == {(joint, joint), (own, own)}, set(shapes)
+    assert 3 * shapes.count((own, own)) == 2 * shapes.count((joint, joint)), shapes  # in two blocks of three
+    assert len(record.weights) == 3 * 3  # steps in the window, blocks
 
 
 def test_sd3_without_t5_is_refused_in_a_sentence() -> None:
