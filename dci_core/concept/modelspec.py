@@ -23,6 +23,7 @@ ARCHITECTURES = {
     "z_image": "z-image",
     "qwen_image": "qwen-image",
     "sd3_medium": "stable-diffusion-v3-medium",
+    "sd35_medium": "stable-diffusion-v3.5-medium",
     "sd35_large": "stable-diffusion-v3.5-large",
 }
 MOST_CHARACTERS = 500  # of one text

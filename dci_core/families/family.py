@@ -40,6 +40,7 @@ class Family:
     keeps_template   whether what a tokenizer writes before a prompt is among those rows
     takes_embeddings  whether a prompt can name an embedding file
     stacked          layers of the text encoder that stand side by side in each row
+    has_second       whether some blocks have a second attention, of the image alone: SD 3.5 medium beside SD 3 medium
     stand_ins        ordinary nouns that it draws easily in any scene, those first that are taken first
     """
 
@@ -66,6 +67,7 @@ class Family:
     keeps_template: bool = True
     takes_embeddings: bool = True
     stacked: int = 1
+    has_second: bool = False
     stand_ins: tuple[str, ...] = ("cat", "dog", "bird", "car")
 
     @cached_property

@@ -80,7 +80,7 @@ def flux_layout(
     return Family(name, blocks, (width, width), encoders, width, BLOCK_TOKENS, "flow", 1024, **facts)
 
 
-def sd3_layout(name: str, width: int, count: int, deciding: Container[int]) -> Family:
+def sd3_layout(name: str, width: int, count: int, deciding: Container[int], has_second: bool = False) -> Family:
     """A row of SD 3's layout: joint attentions, before which CLIP's rows stand and T5's behind them."""
     return Family(
         *(name, blocks_of("context", count, deciding), (width, width), SD3_TEXT, width, BLOCK_TOKENS, "flow", 1024),
@@ -88,6 +88,7 @@ def sd3_layout(name: str, width: int, count: int, deciding: Container[int]) -> F
         shift=3.0,
         layout="sd3",
         behind="t5xxl",
+        has_second=has_second,
     )
 
 
@@ -157,8 +158,9 @@ FAMILIES = {
             keeps_template=False,
             takes_embeddings=False,
         ),
-        # SD 3 medium and SD 3.5 medium: block 9 of 24 (Seg4Diff's settings for SD 3); of large nothing is published
+        # SD 3 medium: block 9 of 24, from Seg4Diff's settings (arXiv 2509.18096); of SD 3.5 nothing was found
         sd3_layout("sd3_medium", 1536, 24, (9,)),
+        sd3_layout("sd35_medium", 1536, 24, range(24), has_second=True),
         sd3_layout("sd35_large", 2432, 38, range(38)),
         Family("sd15", SD_BLOCKS, SD_CHANNELS, {"clip_l": 768}, 768, SD1_TOKENS, "eps", 512),
         Family("sd15_v", SD_BLOCKS, SD_CHANNELS, {"clip_l": 768}, 768, SD1_TOKENS, "v", 512),

@@ -15,7 +15,7 @@ const NAMES = [
   [/z[-_ ]?image/i, "z_image"],
   [/qwen/i, "qwen_image"],
   [/sd[-_ ]?3.*large/i, "sd35_large"],
-  [/sd[-_ ]?3/i, "sd3_medium"],
+  [/sd[-_ ]?3/i, "sd35_medium"],
   [/xl|pony|illustrious/i, "sdxl"],
 ]; // in the names of model files, the first that fits; what fits none is taken for SD
 let families = null; // a promise: the rows are asked for once

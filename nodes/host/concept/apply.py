@@ -21,6 +21,7 @@ from .triggers import encoder_names, tokenizer_of, with_trigger
 
 log = logging.getLogger(__name__)
 PREFIX = "diffusion_model."
+CONNECT = "connect the CLIP of the same checkpoint"
 CARRIED = "ico_dci concept "  # attachment of a MODEL that a concept was put on, the trigger behind it
 
 
@@ -61,7 +62,7 @@ def check_encoders(clip: Any, family: Family) -> None:
         raise BadModel(
             f"the CLIP has the text encoders {came or 'of another kind'}",
             f"{dict(family.encoders)} are expected by a {family.name} model",
-            "connect the CLIP of the same checkpoint",
+            "load all of these together" if came.items() < dict(family.encoders).items() else CONNECT,
         )
     layer = getattr(clip.cond_stage_model, family.text_stream).layer if family.text_stream in came else None
     stacked = len(layer) if isinstance(layer, list) else 1

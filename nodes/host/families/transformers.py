@@ -83,8 +83,10 @@ def layers_in(layout: Layout, network: Any) -> tuple[LayerId, ...]:
 def transformer_family(layout: Layout, network: Any) -> Family:
     """The family with these blocks and this width; raises BadModel."""
     layers, width = layers_in(layout, network), int(getattr(network, layout.width))
+    has_second = bool(getattr(network, "x_block_self_attn_layers", None))
     for family in FAMILIES.values():
-        if family.layout == layout.name and family.layers == layers and family.channels[-1] == width:
+        is_built_so = (family.layers, family.channels[-1], family.has_second) == (layers, width, has_second)
+        if family.layout == layout.name and is_built_so:
             return family
     known = [family.name for family in FAMILIES.values() if family.layout == layout.name]
     raise BadModel(

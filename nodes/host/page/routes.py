@@ -25,7 +25,7 @@ TITLES = {
     "anima": "Anima",
     "flux": "FLUX.1",
     "flux2_klein_4b": "klein 4B",
-    "sd3_medium": "SD 3 M",
+    "sd35_medium": "SD 3.5 M",
     "sd35_large": "SD 3.5 L",
 }  # the strips of a layer mask; a family more is a row more
 

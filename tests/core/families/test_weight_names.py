@@ -93,6 +93,7 @@ def test_sd3s_text_has_thirds_of_a_weight_of_its_own_in_every_block() -> None:
     assert read_ldm("diffusion_model." + weight_key(layer, "k")) == (layer, "k")
     assert read_ldm("joint_blocks.0.x_block.attn.to_k.weight") is None
     assert FAMILIES["sd3_medium"].learned_layers[-1] == layer and len(FAMILIES["sd35_large"].layers) == 38
+    assert FAMILIES["sd35_medium"].has_second and not FAMILIES["sd3_medium"].has_second
 
 
 def test_qwen_images_text_has_weights_of_its_own_and_z_images_goes_through_two_blocks_first() -> None:

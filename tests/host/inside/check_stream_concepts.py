@@ -89,17 +89,29 @@ def test_sd3_without_t5_is_refused_in_a_sentence() -> None:
     sentence = refusal(
         lambda: PACK["nodes.host.concept.apply"].with_concept(worlds("sd3")[0], sd3_clip(False), concept("sd3"), 1)
     )
-    assert "'t5xxl': 4096} are expected by a lab_sd3 model" in sentence, sentence
+    assert "'t5xxl': 4096} are expected by a lab_sd3 model; load all of these together" in sentence, sentence
+
+
+def test_sd3_medium_and_sd35_medium_are_told_apart() -> None:
+    family_of, model = PACK["nodes.host.families.recognition"].family_of, worlds("sd3")[0]
+    assert family_of(model).name == "lab_sd3"
+    network = model.model.diffusion_model
+    kept, network.x_block_self_attn_layers = network.x_block_self_attn_layers, []
+    try:
+        sentence = refusal(lambda: family_of(model))
+    finally:
+        network.x_block_self_attn_layers = kept
+    assert "the sizes of sd3_medium or sd35_medium or sd35_large" in sentence, sentence
 
 
 def test_a_card_that_sd3_was_not_counted_for_is_told() -> None:
     choosing, live = PACK["nodes.host.ico.choosing"], PACK["nodes.host.page.live"]
     table, card = PACK["dci_core.families.table"], lesson(memory="24 GB")
     with live.live_training("zorp fish") as told:
-        for name, said in (("tiny", 0), ("sd3_medium", 1)):
+        for name, said in (("tiny", 0), ("sd35_medium", 1)):
             kept = choosing.fitted(card, table.FAMILIES[name], lambda: None, torch.device("cpu"))
             assert kept == card and len(told.notes) == said, (name, told.notes)
-    assert "sd3_medium takes has not been counted: memory 24 GB leaves batch" in told.notes[0]
+    assert "sd35_medium takes has not been counted: memory 24 GB leaves batch" in told.notes[0]
 
 
 def test_two_concepts_in_one_z_image_picture_are_refused() -> None:

@@ -101,7 +101,7 @@ def others() -> dict[str, Thin]:
             (1, 8, 16, 16),
         ),
         "sd3": Thin(
-            "sd3_medium",
+            "sd35_medium",
             {"blocks": blocks("context", 3), "channels": (128, 128), "context_width": 128, "latent_channels": 8},
             *("SD3", "SD3", SD3, sd3_clip),
             lambda: PACK["nodes.host.tiny.unet"].host_vae(codec()),
