@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from check_flux_concepts import (
+    RUN,
     deltas_are_weights,
     drawn,
     is_a_patch_of_text_weights,
@@ -15,13 +16,15 @@ from check_flux_concepts import (
     lesson,
     parts,
     patched,
+    shape_of,
     slots_are_rows_of_the_text,
     texts_as_trained_are_as_drawn,
 )
 from check_text import refusal
 from flux_lab import concept, family, worlds
-from lab import PACK, small_model
+from lab import PACK, distance, sample, small_model
 from stream_lab import sd3_clip
+from torch import Tensor
 
 
 def test_z_image_is_drawn_with_dci() -> None:
@@ -83,6 +86,32 @@ def test_sd35s_second_attention_is_left_alone() -> None:
     assert set(shapes) == {(joint, joint), (own, own)}, set(shapes)
     assert 3 * shapes.count((own, own)) == 2 * shapes.count((joint, joint)), shapes  # in two blocks of three
     assert len(record.weights) == 3 * 3  # steps in the window, blocks
+
+
+def test_two_concepts_in_one_sd3_picture_keep_to_both_places_of_their_words() -> None:
+    from check_together import box, second
+    from check_together import patched as applied
+
+    pairs, put = PACK["nodes.host.dci.pairs"], PACK["nodes.host.concept.apply"].with_concept
+    both, (model, clip, _) = (concept("sd3"), second(concept("sd3"))), worlds("sd3")
+    for one in both:
+        model, clip = put(model, clip, one, 1.0)
+    words = "a zorp fish in the snow by a quex car"
+
+    def run(*regions: Any, **dci: Any) -> Tensor:
+        sides = zip(both, ("house", "tree"), regions, strict=True)
+        positive, plan, _ = pairs.make_several(clip, [pairs.Placed(*side) for side in sides], words)
+        for part in (*plan.tokens.concept.parts, *plan.tokens.auxiliary.parts):
+            assert part[0] < 77 <= part[-1], plan.tokens
+        ready, record = applied(model, plan, window=0.3, strength=1.0, guidance="aligned", **dci)
+        out = sample(ready, positive, empty, **{**RUN, "shape": shape_of("sd3")})
+        assert out.isfinite().all() and record.acted == 3
+        return out
+
+    plain, empty = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (words, ""))
+    stacked = sample(model, plain, empty, **{**RUN, "shape": shape_of("sd3")})
+    anywhere, sides, other = run(None, None), run(box("left"), box("right")), run(box("right"), box("left"))
+    assert min(distance(anywhere, stacked), distance(sides, anywhere), distance(sides, other)) > 1e-4
 
 
 def test_sd3_without_t5_is_refused_in_a_sentence() -> None:
