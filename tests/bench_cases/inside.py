@@ -193,6 +193,7 @@ def lora(bench: Any) -> list[float]:
     """Seconds of each step of the host's own LoRA training; the first counts what comes before it."""
     import comfy_extras.nodes_train as nodes_train
     import torch
+    from torch.optim.optimizer import register_optimizer_step_post_hook
 
     model, node = sd15_model(), nodes_train.TrainLoraNode
     model.cached_patcher_init = (lambda **_: sd15_model(), ())  # newer hosts load the checkpoint once more for a copy
@@ -202,7 +203,7 @@ def lora(bench: Any) -> list[float]:
         "rank": RANK, "training_dtype": "fp32", "lora_dtype": "fp32", "existing_lora": "[None]",
     }  # fmt: skip
     ends = [time.perf_counter()]
-    watch = torch.optim.optimizer.register_optimizer_step_post_hook(lambda *_: ends.append(time.perf_counter()))
+    watch = register_optimizer_step_post_hook(lambda *_: ends.append(time.perf_counter()))
     try:
         if hasattr(node, "define_schema"):  # takes every input as a list
             usual = {schema.id: getattr(schema, "default", None) for schema in node.define_schema().inputs}
