@@ -6,7 +6,7 @@ also read where the second one's name stands. Here what does not belong is taken
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -98,17 +98,8 @@ class Together:
     def without_strangers(self, call: AttentionCall, concept: tuple[int, ...], device: torch.device) -> AttentionCall:
         """The call with each concept's changes taken off the words that are not its own."""
         num_rows, num_slots = call.context.shape[:2]
-        more_k = more_v = None
-        for part in self.parts:
-            if call.layer not in part.deltas:
-                continue
-            share = self.off(part, concept, num_rows, num_slots) * part.strength
-            if not share.any():
-                continue
-            off = sent(share, device)
-            k, v = (-off * change.of(call.context) for change in part.delta(call.layer, device))
-            more_k, more_v = (k, v) if more_k is None or more_v is None else (more_k + k, more_v + v)
-        return call if more_k is None or more_v is None else call.moved(more_k, more_v)
+        offs = [(part, self.off(part, concept, num_rows, num_slots)) for part in self.parts]
+        return without(call, offs, device)
 
     def off(self, part: Part, concept: tuple[int, ...], num_rows: int, num_slots: int) -> Tensor:
         """[rows t 1] on the CPU, the share of a concept's changes to be taken off each word."""
@@ -168,3 +159,15 @@ class Together:
         covers = [region_on(part.region.cpu(), grid).clamp(min=LEAST) for part in self.parts if part.region is not None]
         total = sum(covers[1:], covers[0])
         return [sent(cover / total, device) for cover in covers]
+
+
+def without(call: AttentionCall, offs: Iterable[tuple[Part, Tensor]], device: torch.device) -> AttentionCall:
+    """The call with a share [rows t 1] of each part's changes taken off its keys and values."""
+    more_k = more_v = None
+    for part, off in offs:
+        if call.layer not in part.deltas or not off.any():
+            continue
+        share = sent(off * part.strength, device)
+        k, v = (-share * change.of(call.context) for change in part.delta(call.layer, device))
+        more_k, more_v = (k, v) if more_k is None or more_v is None else (more_k + k, more_v + v)
+    return call if more_k is None or more_v is None else call.moved(more_k, more_v)

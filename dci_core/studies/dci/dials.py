@@ -76,7 +76,7 @@ def with_dci(base: Way, defaults: DciSettings = TINY_DCI, /, **changes: object) 
 
 def dials(
     base: Way,
-    earlier: tuple[int, ...],
+    earlier: tuple[int, ...] = (),
     defaults: DciSettings = TINY_DCI,
     swap_windows: tuple[float, ...] = SWAP_WINDOWS,
 ) -> dict[str, tuple[Setting, ...]]:
@@ -100,16 +100,17 @@ def dials(
     }
 
 
+def shifted(base: Way, strength: float, window: float) -> Setting:
+    """DCI with its strength as a shift of the balance."""
+    name = f"strength {strength:g}, window {window:g}"
+    return Setting(name, with_dci(base, form="shift", strength=strength, window=window))
+
+
 def shifted_dials(base: Way) -> dict[str, tuple[Setting, ...]]:
     """DCI with its strength as a shift: by window, as chosen on development objects, and as far as it reaches."""
-
-    def shifted(strength: float, window: float) -> Setting:
-        name = f"strength {strength:g}, window {window:g}"
-        return Setting(name, with_dci(base, form="shift", strength=strength, window=window))
-
     return {
-        "dci_shifted": tuple(shifted(2.0, window) for window in SHIFTED_WINDOWS),
-        "dci_wide": (shifted(2.0, 0.3), shifted(2.0, 0.5), shifted(2.5, 0.5), shifted(3.5, 0.5)),
+        "dci_shifted": tuple(shifted(base, 2.0, window) for window in SHIFTED_WINDOWS),
+        "dci_wide": tuple(shifted(base, *both) for both in ((2.0, 0.3), (2.0, 0.5), (2.5, 0.5), (3.5, 0.5))),
     }
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...attention.call import Attend, AttentionCall, AttentionRule
-from ...concept.together import Part
+from ...concept.together import Part, without
 from ...dci.branches import DciSettings
 from ...dci.dbim import dbim_rule
 from ...dci.guidance import denoise_at, guide
@@ -51,9 +51,7 @@ class Scope:
         acts = then or AttentionCall.plain
 
         def rule(call: AttentionCall) -> Tensor:
-            off = self.off(slots, call.context).to(call.context.device) * self.part.strength
-            k, v = (-off * change.of(call.context) for change in self.part.delta(call.layer, call.context.device))
-            return acts(call.moved(k, v))
+            return acts(without(call, [(self.part, self.off(slots, call.context))], call.context.device))
 
         return rule
 

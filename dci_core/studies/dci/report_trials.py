@@ -23,7 +23,7 @@ def forms_section(summary: Summary) -> str:
             lines.append([group, *line, *(mark(beside[name]) for name in ("likeness", "following", "both"))])
     columns = ["", "setting", "likeness", "prompt-following", "both in one picture"]
     columns += [f"{name}, minus the default" for name in ("likeness", "following", "both")]
-    told = asked_words(summary["forms_asked"])
+    told = asked_words(summary["forms_asked"], "development")
     return f"## Other forms, tried on development concepts\n\n{told}\n\n{table(columns, lines)}"
 
 
@@ -42,13 +42,13 @@ def dial_section(summary: Summary) -> str:
     columns = ["", *(f"{name}{less}" for less in ("", ", minus today's", ", minus concept strength") for name in words)]
     lines = [[dial, *line] for dial in summary["dial"] for line in settings_lines(summary["dial"], dial)]
     every = table(["dial", "setting", "likeness", "prompt-following", "both in one picture"], lines)
-    told = asked_words(summary["dial_asked"])
+    told = asked_words(summary["dial_asked"], "development")
     return f"## Dials, tried on development concepts\n\n{told}\n\n{table(columns, found)}\n\n{every}"
 
 
 def equal_section(summary: Summary) -> str:
     """ICO and the fixed template, read where they are as like the concept; then every checkpoint."""
-    asked, parts = summary["equal_asked"], ("likeness", "ico", "fixed_template")
+    parts = ("likeness", "ico", "fixed_template")
     found = [
         [share, *(text(numbers[part]) for part in parts), mark(numbers["difference"])]
         for share, numbers in summary["at_equal_likeness"].items()
@@ -58,13 +58,13 @@ def equal_section(summary: Summary) -> str:
         [name_of(curve), *line] for curve in summary["curves"] for line in settings_lines(summary["curves"], curve)
     ]
     every = table(["", "checkpoint", "likeness", "prompt-following", "both in one picture"], lines)
-    told = f"{asked['objects']} test objects, every prompt, seeds: {asked['seeds']}. Bold where decided."
+    told = asked_words(summary["equal_asked"], "test")
     return f"## ICO and the fixed template at equal likeness\n\n{told}\n\n{table(columns, found)}\n\n{every}"
 
 
-def asked_words(asked: Summary) -> str:
+def asked_words(asked: Summary, kind: str) -> str:
     """Of whom a trial was asked."""
-    return f"{asked['objects']} development objects, every prompt, seeds: {asked['seeds']}. Bold where decided."
+    return f"{asked['objects']} {kind} objects, every prompt, seeds: {asked['seeds']}. Bold where decided."
 
 
 def layout_section(found: Summary) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -85,25 +85,19 @@ class Planned(Protocol):
 
 def cells_of(letter: str, size: Size, ground: Ground) -> list[Cell]:
     """One study's cells."""
-    if letter == "a":
-        return [*study_training.cells(size, ground)]
-    if letter == "b":
-        return [*study_inference.cells(size, ground)]
-    if letter == "choice":
-        return [*study_choice.cells(size, ground)]
-    if letter == "forms":
-        return [*study_forms.cells(size, ground)]
-    if letter == "dial":
-        return [*study_dial.cells(size, ground)]
-    if letter == "equal":
-        return [*study_equal.cells(size, ground)]
-    if letter == "layout":
-        return [*study_layout.cells(size, ground)]
-    if letter == CLAIM:
-        return [*study_claim.cells(size, ground)]
-    if letter == "c":
-        return [*study_anatomy.cells(size, ground), *study_anatomy.springs(size, ground)]
-    return study_judge.cells(size, ground)
+    makers: dict[str, Callable[[Size, Ground], Sequence[Cell]]] = {
+        "a": study_training.cells,
+        "b": study_inference.cells,
+        "c": lambda size, ground: [*study_anatomy.cells(size, ground), *study_anatomy.springs(size, ground)],
+        "judge": study_judge.cells,
+        "choice": study_choice.cells,
+        "forms": study_forms.cells,
+        "dial": study_dial.cells,
+        "layout": study_layout.cells,
+        "equal": study_equal.cells,
+        CLAIM: study_claim.cells,
+    }
+    return [*makers[letter](size, ground)]
 
 
 def read_studies(text: str, studies: Mapping[str, str] = STUDIES) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from .cells import PictureCell, cells_of
-from .dials import STRENGTHS, SWAP_WINDOWS, WINDOWS, Setting, Way, plain, shifted_dials, with_dci
+from .dials import Setting, Way, dials, plain, shifted, shifted_dials
 from .protocol import Ground, Size
 from .statistics import measured
 from .study_inference import Reach, reaches
@@ -24,34 +24,29 @@ SHARES = (0.0, 0.3, 0.6, 1.0)  # of the changes that stay on words of the concep
 
 def groups(size: Size) -> dict[str, tuple[Setting, ...]]:
     """Plain sampling, and each dial with four settings."""
-    base, found = size.plain, shifted_dials(size.plain)
-
-    def shifted(strength: float, window: float, own: Way = base) -> Setting:
-        return Setting(
-            f"strength {strength:g}, window {window:g}", with_dci(own, form="shift", strength=strength, window=window)
-        )
+    base, today, found = size.plain, dials(size.plain), shifted_dials(size.plain)
 
     def own_words(common: float) -> Way:
         return replace(base, common=common, others=0.0)
 
     return {
         "plain": (plain(base),),
-        TODAY: tuple(Setting(f"window {w:g}", with_dci(base, window=w)) for w in WINDOWS),
+        TODAY: today["dci"],
         "DCI shifted, window at strength 2": found["dci_shifted"],
-        "DCI shifted, window at strength 3": tuple(shifted(3.0, w) for w in (0.1, 0.2, 0.3, 0.5)),
-        "DCI shifted, strength in window 0.3": tuple(shifted(s, 0.3) for s in (1.0, 2.0, 3.0, 4.0)),
-        "DCI shifted, strength in window 0.5": tuple(shifted(s, 0.5) for s in (1.0, 2.0, 2.5, 3.0)),
+        "DCI shifted, window at strength 3": tuple(shifted(base, 3.0, w) for w in (0.1, 0.2, 0.3, 0.5)),
+        "DCI shifted, strength in window 0.3": tuple(shifted(base, s, 0.3) for s in (1.0, 2.0, 3.0, 4.0)),
+        "DCI shifted, strength in window 0.5": tuple(shifted(base, s, 0.5) for s in (1.0, 2.0, 2.5, 3.0)),
         "DCI shifted, window and then strength": found["dci_wide"],
         "changes on own words": tuple(Setting(f"{share:g} on the others", own_words(share)) for share in SHARES),
         "changes on own words, DCI shifted": tuple(
-            replace(shifted(2.0, 0.5, own_words(share)), name=f"{share:g} on the others") for share in SHARES
+            replace(shifted(own_words(share), 2.0, 0.5), name=f"{share:g} on the others") for share in SHARES
         ),
         "auxiliary of the untuned model, DCI shifted": tuple(
-            shifted(strength, window, own_words(1.0))
+            shifted(own_words(1.0), strength, window)
             for strength, window in ((2.0, 0.2), (2.0, 0.3), (1.0, 0.3), (1.0, 0.5))
         ),
-        STRENGTH: tuple(Setting(f"concept strength {s:g}", replace(base, concept_strength=s)) for s in STRENGTHS),
-        "prompt swap": tuple(Setting(f"swap {w:g}", replace(base, swap_window=w)) for w in SWAP_WINDOWS),
+        STRENGTH: today["strength_dial"],
+        "prompt swap": today["prompt_swap_dial"],
     }
 
 

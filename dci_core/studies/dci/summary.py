@@ -22,6 +22,7 @@ from . import (
 )
 from .cells import key_of
 from .plot_style import OURS
+from .protocol import Panel
 from .spring import predicted
 from .statistics import mean, measured
 from .study import STUDIES, Plan
@@ -65,15 +66,15 @@ def summarise(plan: Plan, results: Results, weights: str) -> dict[str, Any]:
     if "forms" in plan.studies:
         rows = study_forms.rows(size, ground, results)
         found["forms"], found["forms_minus_default"] = settings(rows), study_forms.minus_default(rows)
-        found["forms_asked"] = asked_of(plan)
+        found["forms_asked"] = asked_of(size.candidates)
     if "dial" in plan.studies:
         rows = study_dial.rows(size, ground, results)
         found["dial"], found["dials_compared"] = settings(rows), study_dial.compared(rows)
-        found["dial_asked"] = asked_of(plan)
+        found["dial_asked"] = asked_of(size.candidates)
     if "equal" in plan.studies:
         rows = study_equal.rows(size, ground, results)
         found["curves"], found["at_equal_likeness"] = settings(rows), study_equal.at_equal_likeness(rows)
-        found["equal_asked"] = {"objects": len(size.curve.concepts), "seeds": len(size.curve.seeds)}
+        found["equal_asked"] = asked_of(size.curve)
     if "layout" in plan.studies:
         found["layout"] = study_layout.numbers(size, ground, results)
     if "judge" in plan.studies:
@@ -81,9 +82,9 @@ def summarise(plan: Plan, results: Results, weights: str) -> dict[str, Any]:
     return found
 
 
-def asked_of(plan: Plan) -> dict[str, int]:
-    """How many development objects and seeds a trial asked."""
-    return {"objects": len(plan.size.candidates.concepts), "seeds": len(plan.size.candidates.seeds)}
+def asked_of(panel: Panel) -> dict[str, int]:
+    """How many objects and seeds a trial asked."""
+    return {"objects": len(panel.concepts), "seeds": len(panel.seeds)}
 
 
 def inference(rows: Sequence[Row]) -> dict[str, Any]:

@@ -125,37 +125,22 @@ class AddedMaps(JointMaps):
     def normed(self) -> Callable[[Tensor], Tensor]:
         """As the base class says."""
         assert self.seen is not None
-        raw = self.seen[1]
-
-        def keys(more: Tensor) -> Tensor:
-            split = (raw + more.to(raw)).unflatten(-1, (self.attention.heads, -1))
-            found: Tensor = self.attention.norm_added_k(split).transpose(1, 2)
-            return found
-
-        return keys
+        return normed_by(self.attention.norm_added_k, self.seen[1], self.attention.heads)
 
 
 @dataclass(frozen=True, eq=False)
-class ContextMap(JointMaps):
+class ContextMap(FusedMap):
     """The text's side of a block of SD 3, whose fused map is watched; its keys are not turned."""
-
-    @property
-    def watched(self) -> nn.Module:
-        """The fused map, which gives [b t (three heads d)]."""
-        found: nn.Module = self.attention.qkv
-        return found
 
     def normed(self) -> Callable[[Tensor], Tensor]:
         """As the base class says."""
         assert self.seen is not None
-        raw = self.seen[1].chunk(3, dim=-1)[1]
+        return normed_by(self.attention.ln_k, self.seen[1].chunk(3, dim=-1)[1], self.attention.num_heads)
 
-        def keys(more: Tensor) -> Tensor:
-            split = (raw + more.to(raw)).unflatten(-1, (self.attention.num_heads, -1))
-            found: Tensor = self.attention.ln_k(split).transpose(1, 2)
-            return found
 
-        return keys
+def normed_by(norm: Callable[[Tensor], Tensor], raw: Tensor, heads: int) -> Callable[[Tensor], Tensor]:
+    """What gives keys [b heads t d] behind a norm over each head, changed by so much [b t (heads d)] before it."""
+    return lambda more: norm((raw + more.to(raw)).unflatten(-1, (heads, -1))).transpose(1, 2)
 
 
 def pe_of(pe: Tensor, where: slice) -> Tensor:

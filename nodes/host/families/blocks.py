@@ -85,6 +85,11 @@ def cross_attention_blocks(network: Any) -> tuple[LayerId, ...]:
     return tuple(in_order(block for block, _ in blocks_in(network) if isinstance(block, LayerId)))
 
 
+def has_second_attention(network: Any) -> bool:
+    """Whether blocks have an attention of the image alone besides the joint one, as SD 3.5 medium's have."""
+    return bool(getattr(network, "x_block_self_attn_layers", None))
+
+
 def joint_blocks(network: Any) -> dict[BlockId, Any]:
     """Every joint attention of a transformer and its module, as the network lists them."""
     return {block: module for block, module in blocks_in(network) if isinstance(block, BlockId)}

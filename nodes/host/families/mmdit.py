@@ -10,7 +10,7 @@ from typing import Any
 from ....dci_core.attention.joint import BlockId
 from ....dci_core.errors import BadModel
 from ....dci_core.families.mmdit import FAMILIES, MmditFamily
-from .blocks import joint_blocks
+from .blocks import has_second_attention, joint_blocks
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ def mmdit_of(model: Any) -> MmditFamily:
             f"the sizes of one of {', '.join(FAMILIES)} are expected",
             "load a checkpoint of one of these families",
         )
-    has_second = bool(getattr(network, "x_block_self_attn_layers", None))  # SD3.5 medium beside SD3 medium
-    return found[-1] if has_second else found[0]
+    return found[-1] if has_second_attention(network) else found[0]
 
 
 def image_first_blocks(model: Any) -> frozenset[BlockId]:

@@ -12,7 +12,7 @@ from ....dci_core.errors import BadModel
 from ....dci_core.families.family import Family
 from ....dci_core.families.table import FAMILIES
 from ....dci_core.families.weight_names import CONTEXT, JOINT, in_order
-from .blocks import blocks_in
+from .blocks import blocks_in, has_second_attention
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def layers_in(layout: Layout, network: Any) -> tuple[LayerId, ...]:
 def transformer_family(layout: Layout, network: Any) -> Family:
     """The family with these blocks and this width; raises BadModel."""
     layers, width = layers_in(layout, network), int(getattr(network, layout.width))
-    has_second = bool(getattr(network, "x_block_self_attn_layers", None))
+    has_second = has_second_attention(network)
     for family in FAMILIES.values():
         is_built_so = (family.layers, family.channels[-1], family.has_second) == (layers, width, has_second)
         if family.layout == layout.name and is_built_so:

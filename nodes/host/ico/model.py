@@ -81,8 +81,8 @@ class HostModel:
         return {layer: (self.kind.width(layer), self.kind.context_width) for layer in self.kind.learned_layers}
 
     def encode(self, embeds: Mapping[str, Tensor], ends: Mapping[str, Tensor]) -> Text:
-        """Text from framed token rows, as the host's own encoders give it; the pooled vector is the last one's, or that
-        of the encoder beside the one whose rows are read.
+        """Text from framed token rows, as the host's own encoders give it; the pooled vector is the last one's, that of
+        the encoder beside the one whose rows are read, or, of rows behind the others', all the others' in a row.
         """
         found = {name: self.encode_with(name, embeds[name], ends[name]) for name in self.names}
         if stream := found.pop(self.kind.text_stream, None):

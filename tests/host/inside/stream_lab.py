@@ -11,6 +11,7 @@ import torch
 from anima_lab import thin_vae
 from check_training import codec
 from lab import PACK
+from mmdit_lab import SD3 as SMALL_SD3
 
 Z_IMAGE = {
     "image_model": "lumina2", "patch_size": 2, "in_channels": 8, "dim": 256, "cap_feat_dim": 2560, "n_layers": 3,
@@ -22,11 +23,9 @@ QWEN_IMAGE = {
     "image_model": "qwen_image", "in_channels": 64, "out_channels": 16, "num_layers": 3, "attention_head_dim": 24,
     "num_attention_heads": 2, "joint_attention_dim": 3584, "axes_dims_rope": (4, 10, 10),
 }  # fmt: skip
-SD3 = {
-    "in_channels": 8, "out_channels": None, "patch_size": 2, "depth": 2, "num_blocks": 3, "adm_in_channels": 2048,
+SD3 = SMALL_SD3 | {
+    "in_channels": 8, "num_blocks": 3, "adm_in_channels": 2048,
     "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 128}},
-    "qk_norm": "rms", "input_size": None, "x_block_self_attn_layers": [0, 1], "num_patches": 1024,
-    "pos_embed_max_size": 32,
 }  # fmt: skip
 SMALL_QWEN = {"intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dci_core.studies.dci import study_equal
+from dci_core.studies.dci.protocol import GROUND, QUICK
 from dci_core.studies.dci.study_equal import at_equal_likeness
 from dci_core.studies.dci.tables import Row, Scores
 
@@ -32,7 +33,5 @@ def test_a_curve_above_the_other_is_ahead() -> None:
 
 
 def test_every_checkpoint_of_both_is_drawn_once() -> None:
-    from dci_core.studies.dci.protocol import GROUND, QUICK
-
     cells = study_equal.cells(QUICK, GROUND)
     assert len(cells) == len(set(cells)) == 2 * len(study_equal.steps_of(GROUND)) * len(QUICK.curve.concepts)
