@@ -78,7 +78,7 @@ def worker() -> int:
 
 
 def together(rank: int, count: int, port: int, work: Callable[[], None]) -> None:
-    """Runs work as one of count processes whose gradients are averaged; one thread each. None of the group's threads is left."""
+    """Runs work as one of count processes that average gradients; one thread each. No thread of the group is left."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=count)
     work()
