@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -36,6 +37,7 @@ def open_to_gradients(*networks: nn.Module, recomputes: bool = False) -> Iterato
             stack.enter_context(ordinary_tensors(network))
             stack.enter_context(frozen(network))
             stack.enter_context(out_of_place(network))
+            stack.enter_context(kept_by_us(network))
             stack.enter_context(projections_seen(network))
             stack.enter_context(recomputing(network) if recomputes else nullcontext())
         stack.enter_context(rotary_with_gradients())
@@ -128,6 +130,19 @@ def out_of_place(network: nn.Module) -> Iterator[None]:
     finally:
         for module in (*(layer for layer, _ in layers), *blocks, *norms):
             module.__dict__.pop("forward", None)
+
+
+@contextmanager
+def kept_by_us(network: nn.Module) -> Iterator[None]:
+    """The host computes a block of SD 3 that is replaced again in each backward pass: here `recomputes` says so."""
+    blocks = [block for block in joint_blocks(network).values() if hasattr(block, "context_block")]
+    try:
+        for block in blocks:
+            block.forward = partial(block.forward, use_checkpoint=False)
+        yield
+    finally:
+        for block in blocks:
+            block.__dict__.pop("forward", None)
 
 
 def recomputing(network: nn.Module) -> AbstractContextManager[None]:
