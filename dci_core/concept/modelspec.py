@@ -22,6 +22,7 @@ ARCHITECTURES = {
     "flux2_klein_9b": "flux-2-klein-9b",
     "z_image": "z-image",
     "qwen_image": "qwen-image",
+    "krea2": "krea-2",
     "sd3_medium": "stable-diffusion-v3-medium",
     "sd35_medium": "stable-diffusion-v3.5-medium",
     "sd35_large": "stable-diffusion-v3.5-large",

@@ -10,7 +10,7 @@ from ..attention.layers import LayerId
 from ..noise.flow_schedule import FlowSchedule
 from ..noise.process import FLOW
 from ..noise.schedule import Schedule, sd_schedule
-from .weight_names import REFINER, SHARED_STAGES
+from .weight_names import ALONE_STAGES, REFINER, SHARED_STAGES
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Family:
     is_trained       whether concepts can be learned on it; else they are only loaded
     refiners         blocks that the text goes through alone, before the network's others: a concept changes these where
                      no other weights serve the text alone
+    refiner_stage    what those blocks are called in a concept
     is_padded        whether a text has as many rows as its encoder fills; else as many as it has tokens
     keeps_template   whether what a tokenizer writes before a prompt is among those rows
     takes_embeddings  whether a prompt can name an embedding file
@@ -63,6 +64,7 @@ class Family:
     has_time: bool = False
     is_trained: bool = True
     refiners: int = 0
+    refiner_stage: str = REFINER
     is_padded: bool = True
     keeps_template: bool = True
     takes_embeddings: bool = True
@@ -85,7 +87,7 @@ class Family:
     @property
     def learned_layers(self) -> tuple[LayerId, ...]:
         """Layers whose key and value weights a concept changes: those that serve the text alone."""
-        first = [LayerId(REFINER, index) for index in range(self.refiners)]
+        first = [LayerId(self.refiner_stage, index) for index in range(self.refiners)]
         return (*first, *(layer for layer in self.layers if layer.stage not in SHARED_STAGES))
 
     @cached_property
@@ -110,5 +112,5 @@ class Family:
         return FlowSchedule(self.shift) if self.is_flow else sd_schedule()
 
     def width(self, layer: LayerId) -> int:
-        """Width of the image tokens at a layer."""
-        return self.channels[self.depths.get(layer, -1)]
+        """Width of the tokens at a layer: of the image, or of the text where it is alone."""
+        return self.context_width if layer.stage in ALONE_STAGES else self.channels[self.depths.get(layer, -1)]

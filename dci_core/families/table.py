@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import BadModel
 from .family import Family
+from .weight_names import FUSION
 
 # Image tokens of SD 1.x's layers at 512 px by number of halvings: what the released constants were tuned for.
 SD1_TOKENS = {0: 4096, 1: 1024, 2: 256, 3: 64}
@@ -157,6 +158,23 @@ FAMILIES = {
             is_padded=False,
             keeps_template=False,
             takes_embeddings=False,
+        ),
+        # Of Krea 2's layers nothing was found: all decide
+        Family(
+            *("krea2", blocks_of("layer", 28, range(28)), (6144, 6144), {"qwen3vl_4b": 2560}, 2560),
+            *(BLOCK_TOKENS, "flow", 1024),
+            latent_channels=16,
+            shift=FLUX_SHIFT,
+            layout="krea2",
+            has_begin_mark=False,
+            text_stream="qwen3vl_4b",
+            has_time=True,
+            refiners=2,
+            refiner_stage=FUSION,
+            is_padded=False,
+            keeps_template=False,
+            takes_embeddings=False,
+            stacked=12,
         ),
         # SD 3 medium: block 9 of 24, from Seg4Diff's settings (arXiv 2509.18096); of SD 3.5 nothing was found
         sd3_layout("sd3_medium", 1536, 24, (9,)),

@@ -8,8 +8,8 @@ In an MM-DiT's double blocks keys and values of the text are thirds of one weigh
 single blocks have one weight for text and image rows, which no concept changes. In a transformer with cross-attention
 they are weights of their own, `blocks.0.cross_attn.k_proj`, and so they are in the joint attentions of Qwen-Image,
 `transformer_blocks.0.attn.add_k_proj`; in SD 3's they are thirds again, `joint_blocks.0.context_block.attn.qkv`.
-Z-Image's layers serve text and image rows with one weight, but the text goes through two blocks of its own before:
-`context_refiner.0.attention.qkv`.
+The layers of Z-Image and Krea 2 serve text and image rows with one weight, but the text goes through two blocks of its
+own before: `context_refiner.0.attention.qkv`, `txtfusion.refiner_blocks.0.attn.wk`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from ..attention.layers import LayerId
 PARTS = ("k", "v")
 BLOCK = "block"  # of a transformer whose blocks have a cross-attention on the text
 REFINER = "refiner"  # of a transformer whose text goes through blocks of its own first
-LAYER = "layer"  # of the same transformer: its joint attentions
+FUSION = "fusion"  # the same of Krea 2, whose text is first made of twelve layers of its encoder
+ALONE_STAGES = (REFINER, FUSION)  # of blocks that the text goes through alone
+LAYER = "layer"  # of the same transformers: their joint attentions
 JOINT = "joint"  # of an MM-DiT whose text has keys and values of its own everywhere, apart from its queries
 CONTEXT = "context"  # of SD 3's, whose text has a block of its own beside the image's
 JOINT_STAGES = ("double", "single", JOINT, CONTEXT, LAYER)  # of joint attentions, in order of the forward pass
@@ -33,6 +35,7 @@ MODULES = {  # what a stage's modules are called: the attention's text side, and
     JOINT: ("transformer_blocks.{}.attn", "add_{}_proj"),
     CONTEXT: ("joint_blocks.{}.context_block.attn", "to_{}"),
     REFINER: ("context_refiner.{}.attention", "to_{}"),
+    FUSION: ("txtfusion.refiner_blocks.{}.attn", "w{}"),
     LAYER: ("layers.{}.attention", "to_{}"),
     BLOCK: ("blocks.{}.cross_attn", "{}_proj"),
 }
@@ -114,5 +117,5 @@ def read_diffusers(key: str, res_blocks: int = 2) -> tuple[LayerId, str] | None:
 
 def in_order(layers: Iterable[LayerId]) -> list[LayerId]:
     """Layers in the order of the forward pass."""
-    stages = ("input", "middle", "output", REFINER, *JOINT_STAGES, BLOCK)
+    stages = ("input", "middle", "output", *ALONE_STAGES, *JOINT_STAGES, BLOCK)
     return sorted(layers, key=lambda layer: (stages.index(layer.stage), layer.block, layer.index))

@@ -14,6 +14,7 @@ const NAMES = [
   [/flux|chroma/i, "flux"],
   [/z[-_ ]?image/i, "z_image"],
   [/qwen/i, "qwen_image"],
+  [/krea/i, "krea2"], // FLUX.1 Krea is met above
   [/sd[-_ ]?3.*large/i, "sd35_large"],
   [/sd[-_ ]?3/i, "sd35_medium"],
   [/xl|pony|illustrious/i, "sdxl"],

@@ -13,7 +13,7 @@ import torch
 
 from ....dci_core.attention.call import AttentionRule
 from ....dci_core.attention.layers import LayerId
-from ....dci_core.families.weight_names import BLOCK, CONTEXT, JOINT, JOINT_STAGES, LAYER, REFINER
+from ....dci_core.families.weight_names import ALONE_STAGES, BLOCK, CONTEXT, JOINT, JOINT_STAGES, LAYER
 from ..families.mmdit import token_grid
 from .cross import with_rule
 from .cross_block import CrossFrame, with_frame
@@ -39,7 +39,7 @@ def with_attention_rule(
     if blocks := [layer for layer in chosen if layer.stage == BLOCK]:
         watched = {layer.block: projected_by(network, layer) for layer in blocks}
         return with_frame(options, CrossFrame(rule, token_grid(model, *size), watched))
-    if any(layer.stage in (LAYER, REFINER) for layer in chosen):
+    if any(layer.stage in (LAYER, *ALONE_STAGES) for layer in chosen):
         return with_single_stream(options, chosen, rule, network, token_grid(model, *size))
     if not any(layer.stage in JOINT_STAGES for layer in chosen):
         return with_rule(options, chosen, rule)

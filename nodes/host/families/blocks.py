@@ -69,6 +69,7 @@ KINDS = (
     BlockKind("comfy.ldm.modules.diffusionmodules.mmdit", "JointBlock", "double"),
     BlockKind("comfy.ldm.qwen_image.model", "QwenImageTransformerBlock", "double"),
     BlockKind("comfy.ldm.lumina.model", "JointTransformerBlock", LAYER, within="layers."),
+    BlockKind("comfy.ldm.krea2.model", "SingleStreamBlock", LAYER),
 )
 
 

@@ -37,6 +37,7 @@ class HostKind:
         return int(getattr(network, width)), int(getattr(network, heads, None) or getattr(first, heads)), counts
 
 
+PATCH_SIDES = ("patch_spatial", "patch_size", "patch")  # where networks keep the latent cells to a token's side
 KINDS = (
     HostKind("comfy.ldm.flux.model", "Flux"),
     HostKind("comfy.ldm.modules.diffusionmodules.mmdit", "MMDiT"),
@@ -81,5 +82,5 @@ def image_first_blocks(model: Any) -> frozenset[BlockId]:
 def token_grid(model: Any, height: int, width: int) -> tuple[int, int]:
     """(h, w) of the image tokens of a latent of this size, padded to whole tokens as the host does."""
     network = model.diffusion_model
-    side = int(getattr(network, "patch_spatial", None) or network.patch_size)
+    side = next(int(getattr(network, name)) for name in PATCH_SIDES if getattr(network, name, None))
     return -(-height // side), -(-width // side)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 from ....dci_core.attention.layers import LayerId
@@ -20,7 +21,7 @@ class Layout:
     """One of the host's network classes.
 
     title   what people call such a model
-    width   attribute that holds the width of an image token
+    width   attribute that holds the width of an image token, dots between
     stages  what concepts call a stage that image prompts call otherwise
     needs   module that came with such models, where their class is older
     """
@@ -60,6 +61,7 @@ LAYOUTS = (
         *("sd3", "comfy.ldm.modules.diffusionmodules.mmdit", "MMDiT", "SD 3 or 3.5", "hidden_size"),
         stages={"double": CONTEXT},
     ),
+    Layout("krea2", "comfy.ldm.krea2.model", "SingleStreamDiT", "Krea 2", "first.out_features"),
 )
 
 
@@ -82,7 +84,7 @@ def layers_in(layout: Layout, network: Any) -> tuple[LayerId, ...]:
 
 def transformer_family(layout: Layout, network: Any) -> Family:
     """The family with these blocks and this width; raises BadModel."""
-    layers, width = layers_in(layout, network), int(getattr(network, layout.width))
+    layers, width = layers_in(layout, network), int(attrgetter(layout.width)(network))
     has_second = has_second_attention(network)
     for family in FAMILIES.values():
         is_built_so = (family.layers, family.channels[-1], family.has_second) == (layers, width, has_second)

@@ -25,6 +25,9 @@ TITLES = {
     "anima": "Anima",
     "flux": "FLUX.1",
     "flux2_klein_4b": "klein 4B",
+    "z_image": "Z-Image",
+    "qwen_image": "Qwen-Image",
+    "krea2": "Krea 2",
     "sd35_medium": "SD 3.5 M",
     "sd35_large": "SD 3.5 L",
 }  # the strips of a layer mask; a family more is a row more

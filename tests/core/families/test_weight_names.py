@@ -96,6 +96,19 @@ def test_sd3s_text_has_thirds_of_a_weight_of_its_own_in_every_block() -> None:
     assert FAMILIES["sd35_medium"].has_second and not FAMILIES["sd3_medium"].has_second
 
 
+def test_krea2s_text_goes_through_two_blocks_of_its_own_width() -> None:
+    first, layer = LayerId("fusion", 1), LayerId("layer", 27)
+    assert weight_place(first, "k") == ("txtfusion.refiner_blocks.1.attn.wk.weight", None)
+    assert read_ldm("diffusion_model." + weight_key(first, "v")) == (first, "v")
+    assert lora_name("krea2", first, "v") == "lora_unet_txtfusion_refiner_blocks_1_attn_wv"
+    for other in ("txtfusion.layerwise_blocks.0.attn.wk.weight", "blocks.0.attn.wk.weight"):
+        assert read_ldm(other) is None
+    family = FAMILIES["krea2"]
+    assert family.learned_layers == (LayerId("fusion", 0), first) and family.layers[-1] == layer
+    assert [family.width(one) for one in (first, layer)] == [2560, 6144]
+    assert in_order([layer, first]) == [first, layer]
+
+
 def test_qwen_images_text_has_weights_of_its_own_and_z_images_goes_through_two_blocks_first() -> None:
     joint, refiner = LayerId("joint", 59), LayerId("refiner", 1)
     assert weight_place(joint, "v") == ("transformer_blocks.59.attn.add_v_proj.weight", None)

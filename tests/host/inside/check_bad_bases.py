@@ -24,6 +24,7 @@ def test_a_text_encoder_of_another_base_is_refused() -> None:
         ("z_image", "klein", "gives 3 of its layers side by side, as another base reads them; 1 is expected"),
         ("klein", "z_image", "gives 1 of its layers side by side, as another base reads them; 3 is expected"),
         ("z_image", "qwen_image", "{'qwen3_4b': 2560} are expected by a lab_z_image model"),
+        ("krea2", "z_image", "{'qwen3vl_4b': 128} are expected by a lab_krea2 model"),
     ):
         sentence = refusal(lambda kind=kind, other=other: apply(worlds(kind)[0], worlds(other)[1], concept(kind), 1.0))
         assert words in sentence, sentence

@@ -77,6 +77,10 @@ def test_qwen_image_in_eight_bits_learns_as_its_twin() -> None:
     learns_as_its_twin(*flux_lab.worlds("qwen_image"))
 
 
+def test_krea2_in_eight_bits_learns_as_its_twin() -> None:
+    learns_as_its_twin(*flux_lab.worlds("krea2"))
+
+
 def test_sd3_in_eight_bits_learns_as_its_twin() -> None:
     learns_as_its_twin(*flux_lab.worlds("sd3"))
 

@@ -173,7 +173,7 @@ def deltas_are_weights(kind: str) -> None:
     source = torch.Generator().manual_seed(3)
     x, sigma = torch.randn(2, row.latent_channels, 16, 16, generator=source), torch.tensor([0.7, 0.4])
     sizes = getattr(model.model.diffusion_model, "params", None)
-    width = sizes.context_in_dim if sizes is not None else row.encoders[row.behind or row.text_stream]
+    width = sizes.context_in_dim if sizes is not None else row.encoders[row.behind or row.text_stream] * row.stacked
     beside = sum(row.encoders.values()) - width if row.behind else 768
     rows, pooled = torch.randn(2, 512, width, generator=source), torch.randn(2, beside, generator=source)
     words = text(rows, pooled if row.is_padded else None, None if row.is_padded else (37, 60))

@@ -121,7 +121,7 @@ def test_layer_texts_are_read_by_the_one_parser() -> None:
     assert "expected" in routes.read_layers("tiny", "middling")["error"]
     assert "one of" in routes.read_layers("nothing", "all")["error"]
     counts = {"tiny": 10, "tiny_flow": 6, "sd15": 16, "sdxl": 70, "anima": 28, "flux": 57, "flux2_klein_4b": 25}
-    counts |= {"sd35_medium": 24, "sd35_large": 38}
+    counts |= {"z_image": 30, "qwen_image": 60, "krea2": 28, "sd35_medium": 24, "sd35_large": 38}
     families = module("host.page.routes").FAMILIES
     rows = {name: routes.row_of(families[name], title) for name, title in routes.TITLES.items()}
     assert {name: len(row["layers"]) for name, row in rows.items()} == counts

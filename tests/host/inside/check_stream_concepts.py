@@ -1,4 +1,4 @@
-"""ICO and DCI on Z-Image, SD 3.5 and Qwen-Image in the host: thin ones; a rule acts where it should."""
+"""ICO and DCI on Z-Image, SD 3.5, Qwen-Image and Krea 2 in the host: thin ones; a rule acts where it should."""
 
 from __future__ import annotations
 
@@ -51,6 +51,32 @@ def test_qwen_image_learns() -> None:
     learns("qwen_image")
 
 
+def test_krea2_is_drawn_with_dci() -> None:
+    is_drawn_with_dci("krea2")
+    is_a_patch_of_text_weights("krea2")
+    slots_are_rows_of_the_text("krea2")
+
+
+def test_krea2_learns() -> None:
+    texts_as_trained_are_as_drawn("krea2")
+    deltas_are_weights("krea2")
+    learns("krea2")
+
+
+def test_rows_of_krea2s_reference_latents_belong_to_nobody() -> None:
+    model, positive, _, negative = parts("krea2")
+    source = torch.Generator().manual_seed(6)
+    beside = {"reference_latents": [torch.randn(1, 16, 1, 8, 8, generator=source)], "reference_latents_method": "index"}
+    told = [[[side[0][0], {**side[0][1], **beside}] for side in (text,)] for text in (positive, negative)]
+    run = {**RUN, "shape": shape_of("krea2")}
+    plain, alone = sample(model, *told, **run), drawn("krea2", model)
+    ready, record = patched("krea2", window=0.3)
+    out = sample(ready, *told, **run)
+    assert {layer for _, layer in record.weights} == set(family("krea2").layers) and record.acted == 3
+    assert min(distance(out, plain), distance(plain, alone)) > 1e-4 and out.isfinite().all()
+    assert torch.equal(sample(patched("krea2", window=0.0)[0], *told, **run), plain)
+
+
 def test_sd3_is_drawn_with_dci() -> None:
     is_drawn_with_dci("sd3")
     is_a_patch_of_text_weights("sd3")
@@ -60,6 +86,32 @@ def test_sd3_learns() -> None:
     texts_as_trained_are_as_drawn("sd3")
     deltas_are_weights("sd3")
     learns("sd3")
+
+
+def test_sd3s_blocks_are_computed_again_only_where_they_should_be() -> None:
+    model, clip, _ = worlds("sd3")
+    host, row = PACK["nodes.host.ico.model"].HostModel(model, clip, family("sd3")), family("sd3")
+    deltas, copied = PACK["dci_core.concept.deltas"], PACK["dci_core.concept.learned"].map_tensors
+    network, runs = model.model.diffusion_model, 0
+
+    def counting(*_: Any) -> None:
+        nonlocal runs
+        runs += 1
+
+    def rule(call: Any) -> Tensor:
+        return deltas.changed(call, change[call.layer]).plain()
+
+    hooks = [block.x_block.attn.qkv.register_forward_hook(counting) for block in network.joint_blocks]
+    for recomputes, times in ((False, 1), (True, 2)):
+        with PACK["nodes.host.ico.thaw"].open_to_gradients(network, recomputes=recomputes):
+            change = {layer: copied(one, torch.clone) for layer, one in concept("sd3").deltas.items()}
+            x, text = torch.randn(1, row.latent_channels, 16, 16), torch.randn(1, 154, 4096, requires_grad=True)
+            words, runs = PACK["dci_core.model"].Text(text, torch.randn(1, 2048)), 0
+            host.denoise(x, torch.tensor([0.6]), words, rule).square().mean().backward()
+        assert runs == times * len(network.joint_blocks), (recomputes, runs)
+        assert text.grad is not None and bool(text.grad.any())
+    for hook in hooks:
+        hook.remove()
 
 
 def test_both_places_of_a_word_in_sd3s_text_are_its_span() -> None:
@@ -133,24 +185,25 @@ def test_sd3_medium_and_sd35_medium_are_told_apart() -> None:
     assert "the sizes of sd3_medium or sd35_medium or sd35_large" in sentence, sentence
 
 
-def test_a_card_that_sd3_was_not_counted_for_is_told() -> None:
+def test_a_card_for_a_base_that_nobody_counted_is_told() -> None:
     choosing, live = PACK["nodes.host.ico.choosing"], PACK["nodes.host.page.live"]
     table, card = PACK["dci_core.families.table"], lesson(memory="24 GB")
     with live.live_training("zorp fish") as told:
-        for name, said in (("tiny", 0), ("sd35_medium", 1)):
+        for name, said in (("tiny", 0), ("chroma", 1)):
             kept = choosing.fitted(card, table.FAMILIES[name], lambda: None, torch.device("cpu"))
             assert kept == card and len(told.notes) == said, (name, told.notes)
-    assert "sd35_medium takes has not been counted: memory 24 GB leaves batch" in told.notes[0]
+    assert "chroma takes has not been counted: memory 24 GB leaves batch" in told.notes[0]
 
 
-def test_two_concepts_in_one_z_image_picture_are_refused() -> None:
-    model, clip, _ = worlds("z_image")
+def test_two_concepts_in_a_picture_of_one_stream_are_refused() -> None:
     apply, pairs = PACK["nodes.host.concept.apply"], PACK["nodes.host.dci.pairs"]
-    model, knows = apply.with_concept(model, clip, concept("z_image"), 1.0)
-    placed = [pairs.Placed(concept("z_image"), "house", torch.ones(4, 4))]
-    _, plan, _ = pairs.make_several(knows, placed, "a zorp fish in the snow")
-    sentence = refusal(lambda: PACK["nodes.host.dci.together"].together_of(model, plan))
-    assert "came for lab_z_image; one concept without a region is expected" in sentence, sentence
+    for kind in ("z_image", "krea2"):
+        model, clip, _ = worlds(kind)
+        model, knows = apply.with_concept(model, clip, concept(kind), 1.0)
+        placed = [pairs.Placed(concept(kind), "house", torch.ones(4, 4))]
+        _, plan, _ = pairs.make_several(knows, placed, "a zorp fish in the snow")
+        sentence = refusal(lambda model=model, plan=plan: PACK["nodes.host.dci.together"].together_of(model, plan))
+        assert f"came for lab_{kind}; one concept without a region is expected" in sentence, sentence
 
 
 def test_embeddings_of_qwen_image_are_refused() -> None:
@@ -159,12 +212,15 @@ def test_embeddings_of_qwen_image_are_refused() -> None:
     assert "take no embedding files" in refusal(lambda: export(concept("qwen_image"), Path("never.safetensors")))
 
 
-def test_a_host_without_z_image_says_so() -> None:
+def test_a_host_without_a_model_says_so() -> None:
     transformers, apply = PACK["nodes.host.families.transformers"], PACK["nodes.host.concept.apply"]
-    layout = next(layout for layout in transformers.LAYOUTS if layout.name == "z_image")
-    made = PACK["dci_core.concept.learned"].Concept("z_image", "zorp", "fish", {"qwen3_4b": torch.zeros(2, 2560)}, {})
-    if layout.own_class() is not None:
-        transformers.check_host_has(PACK["dci_core.families.table"].FAMILIES["z_image"], "zorp")  # nothing to say
-        return
-    sentence = refusal(lambda: apply.with_concept(small_model(), None, made, 1.0))
-    assert "is for Z-Image; ComfyUI" in sentence and "has not got that model" in sentence, sentence
+    for name, title in (("z_image", "Z-Image"), ("krea2", "Krea 2")):
+        layout = next(layout for layout in transformers.LAYOUTS if layout.name == name)
+        row = PACK["dci_core.families.table"].FAMILIES[name]
+        tokens = {encoder: torch.zeros(2, width) for encoder, width in row.encoders.items()}
+        made = PACK["dci_core.concept.learned"].Concept(name, "zorp", "fish", tokens, {})
+        if layout.own_class() is not None:
+            transformers.check_host_has(row, "zorp")  # nothing to say
+            continue
+        sentence = refusal(lambda made=made: apply.with_concept(small_model(), None, made, 1.0))
+        assert f"is for {title}; ComfyUI" in sentence and "has not got that model" in sentence, sentence

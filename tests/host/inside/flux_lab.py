@@ -130,10 +130,10 @@ def concept(kind: str) -> Any:
 
     row = family(kind)
 
-    def change() -> Any:
-        up, down = (torch.randn(row.channels[-1], 4, generator=source) for _ in range(2))
+    def change(layer: Any) -> Any:
+        up, down = (torch.randn(width, 4, generator=source) for width in (row.width(layer), row.context_width))
         return deltas.Delta(up * 0.15, down.T * 0.15)
 
-    changes = {layer: deltas.LayerDelta(change(), change()) for layer in row.learned_layers}
+    changes = {layer: deltas.LayerDelta(change(layer), change(layer)) for layer in row.learned_layers}
     tokens = {name: torch.randn(2, width, generator=source) for name, width in row.encoders.items()}
     return names.Concept(row.name, "zorp", "fish", tokens, changes)

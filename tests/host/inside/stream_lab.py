@@ -1,4 +1,4 @@
-"""Thin Z-Image, SD 3.5 and Qwen-Image with random weights, text encoders and all."""
+"""Thin Z-Image, SD 3.5, Qwen-Image and Krea 2 with random weights, text encoders and all."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ SD3 = SMALL_SD3 | {
     "in_channels": 8, "num_blocks": 3, "adm_in_channels": 2048,
     "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 128}},
 }  # fmt: skip
+KREA2 = {
+    "image_model": "krea2", "features": 96, "heads": 2, "kvheads": 1, "multiplier": 1, "layers": 3, "channels": 16,
+    "txtdim": 128, "txtlayers": 12, "txtheads": 2, "txtkvheads": 2,
+}  # fmt: skip
 SMALL_QWEN = {"intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
 
 
@@ -52,12 +56,23 @@ def z_image_clip() -> Any:
 
 
 def qwen_image_clip() -> Any:
-    from comfy.text_encoders import qwen_image
+    from comfy.text_encoders import qwen_image, qwen_vl
     from flux_lab import clip_of
 
-    with without_picture_tower():
+    with without_picture_tower(qwen_vl, "Qwen2VLVisionTransformer"):
         small = {**SMALL_QWEN, "num_hidden_layers": 2}
         return clip_of(qwen_image.te(), qwen_image.QwenImageTokenizer, qwen25_7b=small)
+
+
+def krea2_clip() -> Any:
+    from comfy.text_encoders import krea2, qwen3vl
+    from flux_lab import clip_of
+
+    with without_picture_tower(qwen3vl, "Qwen3VLVisionModel"):
+        small = {**SMALL_QWEN, "hidden_size": KREA2["txtdim"], "num_hidden_layers": 36}
+        made = clip_of(krea2.te(), krea2.Krea2Tokenizer, qwen3vl_4b=small)
+    made.tokenizer.qwen3vl_4b.embedding_size = KREA2["txtdim"]
+    return made
 
 
 def sd3_clip(has_t5: bool = True) -> Any:
@@ -70,17 +85,16 @@ def sd3_clip(has_t5: bool = True) -> Any:
 
 
 @contextmanager
-def without_picture_tower() -> Iterator[None]:
+def without_picture_tower(module: Any, name: str) -> Iterator[None]:
     """The language model's tower for pictures has one size, and no text needs it."""
-    from comfy.text_encoders import qwen_vl
     from torch import nn
 
-    kept = qwen_vl.Qwen2VLVisionTransformer
-    qwen_vl.Qwen2VLVisionTransformer = lambda **_: nn.Identity()
+    kept = getattr(module, name)
+    setattr(module, name, lambda *_, **__: nn.Identity())
     try:
         yield
     finally:
-        qwen_vl.Qwen2VLVisionTransformer = kept
+        setattr(module, name, kept)
 
 
 def blocks(stage: str, count: int) -> tuple[tuple[str, int, int, int], ...]:
@@ -110,5 +124,13 @@ def others() -> dict[str, Thin]:
             "qwen_image",
             {"blocks": blocks("joint", 3), "channels": (48, 48), "context_width": 48},
             *("QwenImage", "QwenImage", QWEN_IMAGE, qwen_image_clip, thin_vae, (1, 16, 1, 16, 16)),
+        ),
+        "krea2": Thin(
+            "krea2",
+            {
+                **{"blocks": blocks("layer", 3), "channels": (96, 96), "context_width": KREA2["txtdim"]},
+                "encoders": {"qwen3vl_4b": KREA2["txtdim"]},
+            },
+            *("Krea2", "Krea2", KREA2, krea2_clip, thin_vae, (1, 16, 1, 16, 16)),
         ),
     }
