@@ -20,7 +20,8 @@ USABLE = 7 / 8  # of a card: the rest is for its driver and whatever draws the s
 @dataclass(frozen=True)
 class Cost:
     """What the passes of a family keep, in half precision, with their blocks computed again: on U-Nets
-    `tests/host/inside/memory_count.py` counts it, on transformers `stream_count.py` beside it, with texts of 512 rows.
+    `tests/host/inside/memory_count.py` counts it, on transformers `stream_count.py` beside it, with texts of 512 rows
+    (154 on SD 3).
 
     pixel     bytes of a row for each of its pixels: block inputs, and what is in the largest block with its gradients
     text      bytes of the text encoders' pass that do not grow with its rows: weights are cast to fp32 there
@@ -46,6 +47,10 @@ COSTS = {
     "flux2_klein_9b": Cost(2295, 778_000_000, 660_000_000, 372_000_000, 488_000_000),
     "z_image": Cost(2387, 409_000_000, 480_000_000, 544_000_000, 542_000_000),
     "qwen_image": Cost(2147, 938_000_000, 580_000_000, 328_000_000, 240_000_000),
+    "krea2": Cost(3440, 412_000_000, 540_000_000, 2_140_000_000, 836_000_000),
+    "sd3_medium": Cost(545, 790_000_000, 84_000_000, 27_000_000, 64_000_000),
+    "sd35_medium": Cost(885, 790_000_000, 84_000_000, 34_000_000, 73_000_000),
+    "sd35_large": Cost(1285, 790_000_000, 84_000_000, 63_000_000, 154_000_000),
 }
 
 

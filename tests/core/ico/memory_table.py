@@ -18,7 +18,8 @@ GIGA = 1e9
 TITLES = {
     "sd15": "SD 1.5", "sd21": "SD 2.1", "sdxl": "SDXL", "anima": "Anima", "flux": "FLUX.1",
     "flux2_klein_4b": "FLUX.2 klein 4B", "flux2_klein_9b": "FLUX.2 klein 9B", "z_image": "Z-Image",
-    "qwen_image": "Qwen-Image",
+    "qwen_image": "Qwen-Image", "krea2": "Krea 2", "sd3_medium": "SD 3 medium", "sd35_medium": "SD 3.5 medium",
+    "sd35_large": "SD 3.5 large",
 }  # fmt: skip
 SIZES = {"sd15": (512,), "sd21": (768,), "sdxl": (1024,), **dict.fromkeys(STREAMS, (512, 1024))}  # of pictures, px
 

@@ -16,7 +16,7 @@ from stream_count import HALF, Base, bases, encoder_step, network_of, network_st
 sys.path.append(str(Path(__file__).parents[2] / "core" / "ico"))
 from base_sizes import BYTES
 
-MODULES = {"anima": "comfy.ldm.anima.model", "z_image": "comfy.text_encoders.z_image"}
+MODULES = {"anima": "comfy.ldm.anima.model", "z_image": "comfy.text_encoders.z_image", "krea2": "comfy.ldm.krea2"}
 EIGHT = torch.float8_e4m3fn
 
 
@@ -40,7 +40,7 @@ def counted(name: str, base: Base) -> dict[str, Any]:
             kept = count(network_step(name, base, network, px, 1, rank), network, HALF)
             found[f"{kind} {px}"] = kept.count, kept.recomputed
     for rows in (1, 2):
-        kept = count(encoder_step(text, row, rows), text, torch.float32)
+        kept = count(encoder_step(text, row, rows, base.words), text, torch.float32)
         found[f"text {rows}"] = kept.count, kept.recomputed
     return found
 
@@ -90,3 +90,23 @@ def test_the_cost_of_z_image_is_what_its_graph_keeps() -> None:
 @slow
 def test_the_cost_of_qwen_image_is_what_its_graph_keeps() -> None:
     check("qwen_image")
+
+
+@slow
+def test_the_cost_of_krea2_is_what_its_graph_keeps() -> None:
+    check("krea2")
+
+
+@slow
+def test_the_cost_of_sd3_medium_is_what_its_graph_keeps() -> None:
+    check("sd3_medium")
+
+
+@slow
+def test_the_cost_of_sd35_medium_is_what_its_graph_keeps() -> None:
+    check("sd35_medium")
+
+
+@slow
+def test_the_cost_of_sd35_large_is_what_its_graph_keeps() -> None:
+    check("sd35_large")

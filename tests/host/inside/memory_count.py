@@ -17,7 +17,9 @@ TOKENS = 77
 def flash_attention(function: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, *_: Any, **how: Any) -> Tensor:
     """The attention that a card runs, which keeps no map; `plain_attention` finds it there by itself."""
     if not how.get("skip_reshape"):
-        q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+        q, k, v = (
+            x.flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v)
+        )  # some v have heads apart
     out = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)[0]
     return out.transpose(1, 2).flatten(2)
 

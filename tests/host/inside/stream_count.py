@@ -12,6 +12,7 @@ import torch
 from anima_lab import NETWORK
 from check_fullwidth import FLUX as WIDE_FLUX
 from check_fullwidth import QWEN as WIDE_QWEN
+from check_fullwidth import SD3 as WIDE_SD3
 from flux_lab import KLEIN, known
 from lab import PACK
 from memory_count import META, flash_attention
@@ -32,7 +33,7 @@ KLEIN_9B = {
 @dataclass(frozen=True)
 class Base:
     """A base in full size: its network, what makes its text encoders, the width of a text's rows, and what else it
-    reads, by (rows) -> named inputs.
+    reads, by (rows) -> named inputs; how many rows a text has in a language model, and in the network.
     """
 
     network: tuple[str, str]
@@ -40,11 +41,29 @@ class Base:
     encoders: Callable[[], Any]
     text_width: int
     more: Callable[[int], dict[str, Any]] = lambda rows: {}
+    words: int = ROWS
+    text_rows: int = ROWS
 
 
 def of_flux(rows: int) -> dict[str, Any]:
     """The pooled text and the guidance."""
     return {"y": torch.empty(rows, 768, dtype=HALF, device=META), "guidance": torch.empty(rows, device=META)}
+
+
+def of_sd3(depth: int, places: int, **more: Any) -> Base:
+    """A size of SD 3: so many blocks, table of positions with so many a side; T5 fills as many rows as CLIP."""
+    embedder = {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 64 * depth}}
+    sizes = {
+        **WIDE_SD3, "depth": depth, "num_blocks": None, "num_patches": places**2, "pos_embed_max_size": places,
+        "context_embedder_config": embedder, **more,
+    }  # fmt: skip
+    return Base(
+        *(("comfy.ldm.modules.diffusionmodules.mmdit", "MMDiT"), sizes),
+        *(encoders("sd3_clip", "sd3_clip", dtype_t5=torch.float16), 4096),
+        lambda rows: {"y": torch.empty(rows, 2048, dtype=HALF, device=META)},
+        words=77,
+        text_rows=2 * 77,
+    )
 
 
 def encoders(module: str, name: str, **given: Any) -> Callable[[], Any]:
@@ -76,6 +95,10 @@ def bases() -> dict[str, Base]:
             ("comfy.ldm.qwen_image.model", "QwenImageTransformer2DModel"), {**WIDE_QWEN, "num_layers": 60},
             encoders("qwen_image", "te"), 3584,
         ),
+        "krea2": Base(("comfy.ldm.krea2.model", "SingleStreamDiT"), {}, encoders("krea2", "te"), 12 * 2560),
+        "sd3_medium": of_sd3(24, 192),
+        "sd35_medium": of_sd3(24, 384, qk_norm="rms", x_block_self_attn_layers=list(range(13))),
+        "sd35_large": of_sd3(38, 192, qk_norm="rms"),
     }  # fmt: skip
 
 
@@ -101,7 +124,7 @@ def network_step(
     with torch.inference_mode(False):
         deltas = PACK["dci_core.concept.deltas"].KVDeltas(widths, rank, torch.Generator(), META)
         x, times = torch.empty(shape, dtype=HALF, device=META), torch.empty(rows, device=META)
-        text = torch.empty(rows, ROWS, base.text_width, device=META, requires_grad=True)
+        text = torch.empty(rows, base.text_rows, base.text_width, device=META, requires_grad=True)
         ids, more = torch.empty(rows, ROWS, dtype=torch.int, device=META), base.more(rows)
     joint, model = PACK["nodes.host.attention.joint_rule"], SimpleNamespace(diffusion_model=network)
 
@@ -124,10 +147,10 @@ def angles(x: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     return cos, sin
 
 
-def encoder_step(network: Any, row: Any, rows: int) -> Callable[[], list[Tensor]]:
+def encoder_step(network: Any, row: Any, rows: int, words: int = ROWS) -> Callable[[], list[Tensor]]:
     """Text encoders with gradients for the rows that they read, as training asks them."""
     parts = [getattr(network, name) for name in row.encoders]
-    lengths = [77 if name.startswith("clip") else ROWS for name in row.encoders]
+    lengths = [77 if name.startswith("clip") else words for name in row.encoders]
     with torch.inference_mode(False):
         tables = [part.transformer.get_input_embeddings().weight for part in parts]
         embeds = [
