@@ -197,7 +197,7 @@ def add_evidence(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--study",
-        help=f"some of a (training), b (inference), c (anatomy), judge, choice, forms, dial, equal, layout, "
+        help=f"some of a (training), b (inference), c (anatomy), judge, choice, forms, dial, equal, stop, layout, "
         f"claim (b without controls, objects by what the base had seen); default: {USUAL}, and claim for --many; "
         f"of the small MM-DiT some of gates, b, choice, default: {FLOW_USUAL}",
     )

@@ -7,7 +7,7 @@ from functools import partial
 
 from .plot_style import OURS, PLAIN, dials_of, name_of
 from .report_defaults import defaults_table
-from .report_trials import choice_section, dial_section, equal_section, forms_section, layout_section
+from .report_trials import choice_section, dial_section, equal_section, forms_section, layout_section, stop_section
 from .report_words import AGAINST, WORDS, Summary, decided, mark, settings_lines, table, text
 
 LEADS = HYPERVOLUME, AT_SHARE = "hypervolume", "prompt_following_at_95_likeness"
@@ -45,6 +45,8 @@ def write_report(summary: Summary, plots: Sequence[str]) -> str:
         parts.append(dial_section(summary))
     if "equal_asked" in summary:
         parts.append(equal_section(summary))
+    if "stopping" in summary:
+        parts.append(stop_section(summary["stopping"]))
     if "layout" in summary:
         parts.append(layout_section(summary["layout"]))
     parts += ["## Where the defaults come from\n\n" + defaults_table(), METHOD]

@@ -62,6 +62,30 @@ def equal_section(summary: Summary) -> str:
     return f"## ICO and the fixed template at equal likeness\n\n{told}\n\n{table(columns, found)}\n\n{every}"
 
 
+def stop_section(found: Summary) -> str:
+    """Rules for ending a training, read on test objects."""
+    measures = {"likeness": "likeness", "following": "prompt-following", "both": "both in one picture"}
+    lines = [
+        [
+            rule,
+            "{least} to {most}, mean {mean:g}".format(**one["steps"]),
+            *(text(one["reached"][name]) for name in measures),
+            *(mark(one["minus today's"][name]) for name in measures),
+        ]
+        for rule, one in found["rules"].items()
+    ]
+    columns = ["", "ends at step", *measures.values(), *(f"{words}, minus today's" for words in measures.values())]
+    shares = [[f"step {step}", *(f"{share:.3f}" for share in three)] for step, three in found["shares"].items()]
+    asked = found["test"]
+    told = (
+        f"What a rule needs to know is chosen on {asked_words(found['development'], 'development')} Every rule is read "
+        f"on four prompts of {asked['objects']} test objects, seeds: {asked['seeds']}; previews are of the other four, "
+        "looked at by the judge."
+    )
+    sizes = table(["the change beside the weights", "least", "mean", "most"], shares)
+    return f"## When to stop\n\n{told}\n\n{table(columns, lines)}\n\n{sizes}"
+
+
 def asked_words(asked: Summary, kind: str) -> str:
     """Of whom a trial was asked."""
     return f"{asked['objects']} {kind} objects, every prompt, seeds: {asked['seeds']}. Bold where decided."

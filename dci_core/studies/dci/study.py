@@ -21,6 +21,7 @@ from . import (
     study_inference,
     study_judge,
     study_layout,
+    study_stop,
     study_training,
 )
 from .cells import Bench, Cell, key_of
@@ -34,7 +35,7 @@ CLAIM = "claim"
 STUDIES = {
     **{"a": "training", "b": "inference", "c": "anatomy", "judge": "judge"},
     **{"choice": "choice", "forms": "forms", "dial": "dial", "layout": "layout"},
-    **{"equal": "equal", CLAIM: "claim"},
+    **{"equal": "equal", "stop": "stop", CLAIM: "claim"},
 }
 USUAL = "a,b,c,judge"  # `choice` came before them: its result stands in the defaults
 TOGETHER = 4  # concepts whose lessons and cells are done before the next ones': what is stopped is done for some
@@ -95,6 +96,7 @@ def cells_of(letter: str, size: Size, ground: Ground) -> list[Cell]:
         "dial": study_dial.cells,
         "layout": study_layout.cells,
         "equal": study_equal.cells,
+        "stop": study_stop.cells,
         CLAIM: study_claim.cells,
     }
     return [*makers[letter](size, ground)]

@@ -18,6 +18,7 @@ from . import (
     study_inference,
     study_judge,
     study_layout,
+    study_stop,
     study_training,
 )
 from .cells import key_of
@@ -75,6 +76,8 @@ def summarise(plan: Plan, results: Results, weights: str) -> dict[str, Any]:
         rows = study_equal.rows(size, ground, results)
         found["curves"], found["at_equal_likeness"] = settings(rows), study_equal.at_equal_likeness(rows)
         found["equal_asked"] = asked_of(size.curve)
+    if "stop" in plan.studies:
+        found["stopping"] = study_stop.stopping(size, ground, results)
     if "layout" in plan.studies:
         found["layout"] = study_layout.numbers(size, ground, results)
     if "judge" in plan.studies:
