@@ -175,7 +175,9 @@ function draw(pen, width, height, state) {
     const next = state.family.layers[state.order[i + 1]];
     if (!next || next.tokens !== layer.tokens) {
       pen.fillStyle = "#aaa";
-      pen.fillText(side(layer).replaceAll(" ", ""), ((start + i + 1) / 2) * bar, height - 3);
+      const size = side(layer).replaceAll(" ", "");
+      const half = pen.measureText(size).width / 2; // beside the edge a group may be narrower than its size's name
+      pen.fillText(size, Math.min(Math.max(((start + i + 1) / 2) * bar, half), width - half), height - 3);
       if (next) pen.fillRect((i + 1) * bar - 0.5, 0, 1, height);
       start = i + 1;
     }
