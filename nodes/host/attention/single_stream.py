@@ -28,7 +28,7 @@ REFERENCES = (
     "reference_image_num_tokens"  # rows of each reference latent, which stand behind the picture's and are nobody's
 )
 QKV = ("q", *PARTS)
-Thirds = tuple[str, ...]
+Given = tuple[str, ...]  # of a module that projects: which of QKV it gives, side by side
 WRAPPERS, KIND, KEY = "wrappers", "diffusion_model", "ico_dci_single_stream"
 
 
@@ -84,9 +84,9 @@ class StreamFrame:
     def refiners_ruled(self) -> Iterator[None]:
         """Inside, the rule acts in the text's own blocks."""
         hooks = [
-            self.network.get_submodule(path).register_forward_hook(self.projecting(layer, thirds))
+            self.network.get_submodule(path).register_forward_hook(self.projecting(layer, gives))
             for layer in self.refiners
-            for path, thirds in projections_of(layer)
+            for path, gives in projections_of(layer)
         ]
         try:
             yield
@@ -94,14 +94,14 @@ class StreamFrame:
             for hook in hooks:
                 hook.remove()
 
-    def projecting(self, layer: LayerId, thirds: Thirds) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    def projecting(self, layer: LayerId, gives: Given) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         """What changes the keys and values of a refiner [b t (heads d)] where they are projected.
 
-        thirds  which of queries, keys and values the module gives, side by side
+        gives  which of queries, keys and values that module gives, side by side
         """
 
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
-            parts = dict(zip(thirds, out.chunk(len(thirds), dim=-1), strict=True))
+            parts = dict(zip(gives, out.chunk(len(gives), dim=-1), strict=True))
             here = next(iter(parts.values()))  # stands in for what another module gives: that is not looked at
 
             def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
@@ -111,12 +111,12 @@ class StreamFrame:
             q, k, v = (parts.get(name, here) for name in QKV)
             rows = TokenRows.text_first(q.shape[1], 0)
             self.rule(AttentionCall(q, k, v, inputs[0], 1, (0, 0), layer, attend, rows))
-            return torch.cat([parts[name] for name in thirds], dim=-1)
+            return torch.cat([parts[name] for name in gives], dim=-1)
 
         return hook
 
 
-def projections_of(layer: LayerId) -> list[tuple[str, Thirds]]:
+def projections_of(layer: LayerId) -> list[tuple[str, Given]]:
     """(path of each module that projects a refiner's keys or values, what it gives)."""
     if layer.stage in FUSED_STAGES:
         return [(f"{block_path(layer)}.qkv", QKV)]
