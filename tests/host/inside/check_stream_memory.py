@@ -34,6 +34,9 @@ def counted(name: str, base: Base) -> dict[str, Any]:
     with torch.inference_mode(False):
         networks = {"bf16": network_of(base), "fp8": network_of(base, EIGHT)}
         text = base.encoders()(device=META, dtype=torch.float16)
+    told = PACK["nodes.host.families.transformers"]
+    layout = told.layout_of(networks["bf16"])
+    assert told.transformer_family(layout, networks["bf16"]) is row, (name, layout)  # known by its full size
     found: dict[str, Any] = {"weights": bytes_of(networks["bf16"]), "text_weights": bytes_of(text)}
     for kind, network in networks.items():
         for px in (512, 1024):
