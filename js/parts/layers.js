@@ -23,10 +23,11 @@ let families = null; // a promise: the rows are asked for once
 
 export function addLayerStrip(node, panel) {
   const state = { family: null, shares: [], order: [], over: -1, error: "" };
-  const tabs = el("div", { className: "row" });
+  const about = t("Which model's layers are shown; the text fits any model that has the layers it names.");
+  const models = el("select", { title: about });
   const caption = el("div", { className: "quiet" }, "…");
   const { canvas, paint } = canvasOf(HEIGHT, (pen, width, height) => draw(pen, width, height, state));
-  panel.inner.append(el("div", { className: "ico-dci-inner" }, tabs, canvas, caption));
+  panel.inner.append(el("div", { className: "ico-dci-inner" }, models, canvas, caption));
   canvas.style.cursor = "ns-resize";
 
   const say = () => {
@@ -53,24 +54,19 @@ export function addLayerStrip(node, panel) {
     state.order = family.layers.map((_, i) => i).sort((a, b) => family.layers[a].tokens - family.layers[b].tokens || a - b);
     state.error = read?.error ?? "";
     state.shares = read?.shares ?? family.layers.map(() => 0);
-    tabs.replaceChildren(
-      ...rows.map((row) =>
-        el("button", {
-          className: row === family ? "on" : "",
-          textContent: row.name === "tiny" ? t("tiny world") : row.title,
-          title: t("Which model's layers are shown; the text fits any model that has the layers it names."),
-          onclick: () => {
-            node.properties ??= {};
-            node.properties[CHOSEN] = row.name;
-            refresh();
-          },
-        }),
-      ),
-    );
+    const option = ({ name, title }) => el("option", { value: name }, name === "tiny" ? t("tiny world") : title);
+    models.replaceChildren(...rows.map(option));
+    models.value = family.name;
     say();
     paint();
     panel.fit();
   }
+
+  models.addEventListener("input", () => {
+    node.properties ??= {};
+    node.properties[CHOSEN] = models.value;
+    refresh();
+  });
 
   const commit = () => {
     write(node, "preset", "custom");

@@ -190,6 +190,6 @@ def test_names_come_in_the_language_that_the_page_is_set_to(site: Site, language
         assert sorted(labels) == sorted(entry["name"] for entry in node["inputs"].values())
         shelf = "/".join(words["main"]["nodeCategories"][piece] for piece in ("ICO + DCI", "sampling"))
         assert page.run("return LiteGraph.registered_node_types.DBIMLayerMask.category") == shelf
-        page.wait(f"{PANEL}.querySelector('button')?.textContent === {words['main']['icoDci']['tiny world']!r}")
+        page.wait(f"{PANEL}.querySelector('option')?.textContent === {words['main']['icoDci']['tiny world']!r}")
     finally:
         page.close()
