@@ -165,9 +165,10 @@ def without(call: AttentionCall, offs: Iterable[tuple[Part, Tensor]], device: to
     """The call with a share [rows t 1] of each part's changes taken off its keys and values."""
     more_k = more_v = None
     for part, off in offs:
-        if call.layer not in part.deltas or not off.any():
+        share = off * part.strength
+        if call.layer not in part.deltas or not share.any():
             continue
-        share = sent(off * part.strength, device)
+        share = sent(share, device)
         k, v = (-share * change.of(call.context) for change in part.delta(call.layer, device))
         more_k, more_v = (k, v) if more_k is None or more_v is None else (more_k + k, more_v + v)
     return call if more_k is None or more_v is None else call.moved(more_k, more_v)

@@ -55,6 +55,9 @@ FLUX_SHIFT = math.exp(1.15)
 FLUX2: dict[str, Any] = {"latent_channels": 128, "latent_scale": 16, "shift": math.exp(2.02), "stacked": 3}
 
 
+IN_TEMPLATE: dict[str, Any] = {  # Qwen-Image's and Krea 2's: a prompt inside words that the network does not read
+    **{"shift": FLUX_SHIFT, "has_time": True, "keeps_template": False, "takes_embeddings": False}
+}
 SD3_TEXT = {"clip_l": 768, "clip_g": 1280, "t5xxl": 4096}
 
 
@@ -91,6 +94,18 @@ def sd3_layout(name: str, width: int, count: int, deciding: Container[int], has_
         behind="t5xxl",
         has_second=has_second,
     )
+
+
+def language_layout(
+    name: str, blocks: tuple[tuple[str, int, int, int], ...], width: int, encoder: Mapping[str, int], **more: Any
+) -> Family:
+    """A row of a transformer that reads the rows of one language model, as many as a text has tokens.
+
+    width  of an image token, and of the text's where `more` does not say otherwise
+    """
+    facts: dict[str, Any] = {"context_width": width, "latent_channels": 16, "has_begin_mark": False, "is_padded": False, **more}
+    facts |= {"tokens_by_depth": BLOCK_TOKENS, "prediction": "flow", "picture_size": 1024, "layout": name}
+    return Family(name, blocks, (width, width), encoder, text_stream=next(iter(encoder)), **facts)
 
 
 TINY_STAND_INS = ("cat", "star", "heart")  # nouns of the small worlds that have no home
@@ -135,46 +150,19 @@ FAMILIES = {
         flux_layout("flux2_klein_4b", 3072, 5, 20, {"qwen3_4b": 2560}, (range(3, 5), (6,)), **FLUX2),
         flux_layout("flux2_klein_9b", 4096, 8, 24, {"qwen3_8b": 4096}, (range(5, 8), (3,)), **FLUX2),
         # Layer 18 of 30: FreeFuse's code for Z-Image Turbo
-        Family(
-            *("z_image", blocks_of("layer", 30, (18,)), (3840, 3840), {"qwen3_4b": 2560}, 3840),
-            *(BLOCK_TOKENS, "flow", 1024),
-            latent_channels=16,
-            shift=3.0,
-            layout="z_image",
-            has_begin_mark=False,
-            text_stream="qwen3_4b",
-            refiners=2,
-            is_padded=False,
-        ),
-        Family(
-            *("qwen_image", blocks_of("joint", 60, range(60)), (3072, 3072), {"qwen25_7b": 3584}, 3072),
-            *(BLOCK_TOKENS, "flow", 1024),
-            latent_channels=16,
-            shift=FLUX_SHIFT,
-            layout="qwen_image",
-            has_begin_mark=False,
-            text_stream="qwen25_7b",
-            has_time=True,
-            is_padded=False,
-            keeps_template=False,
-            takes_embeddings=False,
+        language_layout("z_image", blocks_of("layer", 30, (18,)), 3840, {"qwen3_4b": 2560}, shift=3.0, refiners=2),
+        language_layout(
+            *("qwen_image", blocks_of("joint", 60, range(60)), 3072, {"qwen25_7b": 3584}),
+            **IN_TEMPLATE,
         ),
         # Of Krea 2's layers nothing was found: all decide
-        Family(
-            *("krea2", blocks_of("layer", 28, range(28)), (6144, 6144), {"qwen3vl_4b": 2560}, 2560),
-            *(BLOCK_TOKENS, "flow", 1024),
-            latent_channels=16,
-            shift=FLUX_SHIFT,
-            layout="krea2",
-            has_begin_mark=False,
-            text_stream="qwen3vl_4b",
-            has_time=True,
+        language_layout(
+            *("krea2", blocks_of("layer", 28, range(28)), 6144, {"qwen3vl_4b": 2560}),
+            context_width=2560,
             refiners=2,
             refiner_stage=FUSION,
-            is_padded=False,
-            keeps_template=False,
-            takes_embeddings=False,
             stacked=12,
+            **IN_TEMPLATE,
         ),
         # SD 3 medium: block 9 of 24, from Seg4Diff's settings (arXiv 2509.18096); of SD 3.5 nothing was found
         sd3_layout("sd3_medium", 1536, 24, (9,)),

@@ -46,7 +46,7 @@ def write_report(summary: Summary, plots: Sequence[str]) -> str:
     if "equal_asked" in summary:
         parts.append(equal_section(summary))
     if "stopping" in summary:
-        parts.append(stop_section(summary["stopping"]))
+        parts.append(stop_section(summary))
     if "layout" in summary:
         parts.append(layout_section(summary["layout"]))
     parts += ["## Where the defaults come from\n\n" + defaults_table(), METHOD]

@@ -62,8 +62,9 @@ def equal_section(summary: Summary) -> str:
     return f"## ICO and the fixed template at equal likeness\n\n{told}\n\n{table(columns, found)}\n\n{every}"
 
 
-def stop_section(found: Summary) -> str:
+def stop_section(summary: Summary) -> str:
     """Rules for ending a training, read on test objects."""
+    found, asked = summary["stopping"], summary["stop_asked"]
     measures = {"likeness": "likeness", "following": "prompt-following", "both": "both in one picture"}
     lines = [
         [
@@ -76,11 +77,10 @@ def stop_section(found: Summary) -> str:
     ]
     columns = ["", "ends at step", *measures.values(), *(f"{words}, minus today's" for words in measures.values())]
     shares = [[f"step {step}", *(f"{share:.3f}" for share in three)] for step, three in found["shares"].items()]
-    asked = found["test"]
     told = (
-        f"What a rule needs to know is chosen on {asked_words(found['development'], 'development')} Every rule is read "
-        f"on four prompts of {asked['objects']} test objects, seeds: {asked['seeds']}; previews are of the other four, "
-        "looked at by the judge."
+        f"What a rule needs to know is chosen on {asked_words(asked['development'], 'development')} Every rule is read "
+        f"on four prompts of {asked['test']['objects']} test objects, seeds: {asked['test']['seeds']}; previews are of the "
+        "other four, looked at by the judge."
     )
     sizes = table(["the change beside the weights", "least", "mean", "most"], shares)
     return f"## When to stop\n\n{told}\n\n{table(columns, lines)}\n\n{sizes}"

@@ -69,7 +69,9 @@ class Curves:
     @classmethod
     def of(cls, panel: Panel, ground: Ground, results: Results, way: Way) -> Curves:
         """From finished cells, drawn this way."""
-        scores = {step: scores_of(results, pictures(panel, ground, step, way)) for step in steps_of(ground)}
+        scores = {
+            step: scores_of(results, picture_cells(panel, ground.training, step, way)) for step in steps_of(ground)
+        }
         cells = share_cells(panel, ground)
         return cls(panel.concepts, scores, {(c.concept, c.step): results[key_of(c)]["share"] for c in cells})
 
@@ -99,11 +101,6 @@ class Curves:
         return rule
 
 
-def pictures(panel: Panel, ground: Ground, step: int, way: Way) -> list[PictureCell]:
-    """A panel's plain pictures of a checkpoint, one cell for each concept."""
-    return picture_cells(panel, ground.training, step, way)
-
-
 def share_cells(panel: Panel, ground: Ground) -> list[ShareCell]:
     """A panel's checkpoints."""
     return [ShareCell(concept, ground.training, step) for concept in panel.concepts for step in steps_of(ground)]
@@ -114,7 +111,7 @@ def cells(size: Size, ground: Ground) -> list[PictureCell | ShareCell]:
     found: list[PictureCell | ShareCell] = []
     for panel in (size.candidates, size.curve):
         for step in steps_of(ground):
-            found += pictures(panel, ground, step, size.plain)
+            found += picture_cells(panel, ground.training, step, size.plain)
         found += share_cells(panel, ground)
     return found
 
@@ -156,6 +153,4 @@ def stopping(size: Size, ground: Ground, results: Results) -> dict[str, Any]:
     return {
         "rules": told,
         "shares": {step: [min(found), sum(found) / len(found), max(found)] for step, found in shares.items()},
-        "development": {"objects": len(size.candidates.concepts), "seeds": len(size.candidates.seeds)},
-        "test": {"objects": len(size.curve.concepts), "seeds": len(size.curve.seeds)},
     }

@@ -78,6 +78,7 @@ def summarise(plan: Plan, results: Results, weights: str) -> dict[str, Any]:
         found["equal_asked"] = asked_of(size.curve)
     if "stop" in plan.studies:
         found["stopping"] = study_stop.stopping(size, ground, results)
+        found["stop_asked"] = {"development": asked_of(size.candidates), "test": asked_of(size.curve)}
     if "layout" in plan.studies:
         found["layout"] = study_layout.numbers(size, ground, results)
     if "judge" in plan.studies:

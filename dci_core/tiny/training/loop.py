@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-import torch.distributed.nn  # imported later, by an optimiser, it holds the group and its threads to the end
 from safetensors.torch import load_file
 from torch import Tensor, distributed, nn
 
@@ -79,6 +78,8 @@ def worker() -> int:
 
 def together(rank: int, count: int, port: int, work: Callable[[], None]) -> None:
     """Runs work as one of count processes that average gradients; one thread each. No thread of the group is left."""
+    import torch.distributed.nn  # imported later, by an optimiser, it holds the group and its threads to the end
+
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=count)
     work()

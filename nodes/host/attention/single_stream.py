@@ -24,9 +24,7 @@ from ....dci_core.families.weight_names import ALONE_STAGES, FUSED_STAGES, LAYER
 from .joint_run import JointRun, with_override
 
 INDEX = "block_index"  # of the layer that runs, in the host's options
-REFERENCES = (
-    "reference_image_num_tokens"  # rows of each reference latent, which stand behind the picture's and are nobody's
-)
+REFERENCES = "reference_image_num_tokens"  # of each reference latent; they stand behind the picture's, and are nobody's
 QKV = ("q", *PARTS)
 Given = tuple[str, ...]  # of a module that projects: which of QKV it gives, side by side
 WRAPPERS, KIND, KEY = "wrappers", "diffusion_model", "ico_dci_single_stream"

@@ -20,6 +20,7 @@ from dci_core.studies.dci.ground import Shelf
 from dci_core.studies.dci.protocol import GROUND, QUICK, Panel
 from dci_core.studies.dci.report_trials import stop_section
 from dci_core.studies.dci.study_stop import BOUND, ShareCell, stopping
+from dci_core.studies.dci.summary import asked_of
 from dci_core.tiny.model import WEIGHTS
 
 SIZE = replace(QUICK, candidates=Panel((0, 1), (0,)), curve=Panel((8, 9), (0,)))
@@ -59,7 +60,8 @@ def test_a_share_of_the_weights_ends_each_training_where_it_is_ready() -> None:
     assert list(both.values()) == [0.0, 0.0, 1.0, 1.0, 1.0]
     assert rules["change of 0.030 of the weights"]["steps"] == {"least": 40, "mean": 85.0, "most": 130}
     assert rules["best of 4 previews"]["minus today's"]["both"]["value"] == pytest.approx(1.0)
-    page = stop_section(told)
+    asked = {"development": asked_of(SIZE.candidates), "test": asked_of(SIZE.curve)}
+    page = stop_section({"stopping": told, "stop_asked": asked})
     assert "| 40 to 130, mean 85 |" in page and "chosen on 2 development objects" in page
 
 
