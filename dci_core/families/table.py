@@ -103,7 +103,13 @@ def language_layout(
 
     width  of an image token, and of the text's where `more` does not say otherwise
     """
-    facts: dict[str, Any] = {"context_width": width, "latent_channels": 16, "has_begin_mark": False, "is_padded": False, **more}
+    facts: dict[str, Any] = {
+        "context_width": width,
+        "latent_channels": 16,
+        "has_begin_mark": False,
+        "is_padded": False,
+        **more,
+    }
     facts |= {"tokens_by_depth": BLOCK_TOKENS, "prediction": "flow", "picture_size": 1024, "layout": name}
     return Family(name, blocks, (width, width), encoder, text_stream=next(iter(encoder)), **facts)
 

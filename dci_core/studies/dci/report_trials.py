@@ -79,8 +79,8 @@ def stop_section(summary: Summary) -> str:
     shares = [[f"step {step}", *(f"{share:.3f}" for share in three)] for step, three in found["shares"].items()]
     told = (
         f"What a rule needs to know is chosen on {asked_words(asked['development'], 'development')} Every rule is read "
-        f"on four prompts of {asked['test']['objects']} test objects, seeds: {asked['test']['seeds']}; previews are of the "
-        "other four, looked at by the judge."
+        f"on four prompts of {asked['test']['objects']} test objects, seeds: {asked['test']['seeds']}; previews are of "
+        "the other four, looked at by the judge."
     )
     sizes = table(["the change beside the weights", "least", "mean", "most"], shares)
     return f"## When to stop\n\n{told}\n\n{table(columns, lines)}\n\n{sizes}"
